@@ -1,0 +1,1 @@
+"""HTTP: one room per dialect, each only parses, validates and frames."""

@@ -1,0 +1,65 @@
+"""A model on disk, as everything above the engine knows it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rkllama_flask.runtime.sampling import Sampling
+
+Format = Literal["rkllm", "gguf"]
+
+
+@dataclass(frozen=True)
+class Modelfile:
+    """What the side file beside the weights says; None or empty means "not said".
+
+    `parameters` holds PARAMETER lines by name (`stop` a list of strings). `input` is how prompts are handed to the
+    runtime: `auto`, `text` or `tokens`. `adapters` are (path, scale) pairs.
+    """
+
+    system: str | None = None
+    template: str | None = None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    context_length: int | None = None
+    pooling: Literal["mean", "last"] | None = None
+    input: Literal["auto", "text", "tokens"] = "auto"
+    eos_token_ids: tuple[int, ...] = ()
+    adapters: tuple[tuple[Path, float], ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
+    license: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One name for weights on disk; several names may share one file.
+
+    `name` is the friendly name without a tag unless it has one of its own (`qwen3-0.6b`), `identity` changes whenever the
+    file's content can have (path, size, time of change). `size` is in bytes, `modified_at` in Unix seconds,
+    `context_length` in tokens. Facts that are not known are None: nothing is invented. `digest` is 64 hex digits.
+    """
+
+    name: str
+    path: Path
+    format: Format
+    identity: str
+    size: int
+    modified_at: float
+    digest: str
+    context_length: int
+    family: str | None = None
+    parameter_count: int | None = None
+    parameter_size: str | None = None
+    quantization: str | None = None
+    embedding_length: int | None = None
+    block_count: int | None = None
+    chat_template: str | None = None
+    bos_token: str | None = None
+    eos_token: str | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    tokenizer_path: Path | None = None
+    modelfile: Modelfile = Modelfile()
+    metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""One queue and one native thread that owns every runtime handle."""

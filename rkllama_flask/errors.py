@@ -1,0 +1,153 @@
+"""Everything that can be said to a client as an error, once; each API dialect renders it in its own shape.
+
+RkllamaError                    500
+├── InvalidRequest              400   a field is wrong; `param` names it
+│   ├── ContextLengthExceeded   400   both counts are known before anything is sent
+│   ├── TemplateFailed          400   the model's chat template refused these messages, in its own words
+│   └── UnsupportedRequest      400   the answer would be wrong without something that can't be had here
+├── Unauthorized                401
+├── Forbidden                   403
+├── NotFound                    404
+│   ├── ModelNotFound           404
+│   └── CacheNotFound           404
+├── PayloadTooLarge             413
+├── ModelUnusable               422   the file can't be loaded here, and trying again won't change that
+├── Unavailable                 503   try again: `retry_after` says when
+│   ├── QueueFull
+│   ├── WaitedTooLong
+│   ├── Draining
+│   └── RuntimeBusy                   another process holds the NPU
+├── RuntimeFailed               500   the runtime failed in a run
+│   └── LibraryUnusable         500   no library, or a foreign one
+└── TimedOut                    504   a deadline passed, or the runtime hangs
+
+The official SDKs repeat every status of 500 and above by themselves, so an error that would only come again carries
+`should_retry = False`, which is sent as `x-should-retry: false`.
+"""
+
+
+class RkllamaError(Exception):
+    """An error with a sentence that its reader can act on.
+
+    `status` is the HTTP status, `code` a stable word for programs, `param` the request field at fault,
+    `retry_after` whole seconds, `should_retry` what to tell SDKs (None: let them decide).
+    """
+
+    status = 500
+    code = "internal_error"
+    should_retry: bool | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class InvalidRequest(RkllamaError):
+    status = 400
+    code = "invalid_request"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt does not fit: `prompt_tokens` against `limit`, both in tokens."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, prompt_tokens: int, limit: int, *, param: str | None = "messages") -> None:
+        super().__init__(
+            f"The prompt has {prompt_tokens} tokens, but this model's context takes at most {limit}. "
+            "Shorten the messages, or load the model with a larger context.",
+            param=param,
+        )
+        self.prompt_tokens = prompt_tokens
+        self.limit = limit
+
+
+class TemplateFailed(InvalidRequest):
+    code = "template_failed"
+
+
+class UnsupportedRequest(InvalidRequest):
+    code = "unsupported"
+
+
+class Unauthorized(RkllamaError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(RkllamaError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(RkllamaError):
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model of this name is on disk."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, *, param: str | None = "model") -> None:
+        super().__init__(f"model '{name}' not found", param=param)
+        self.name = name
+
+
+class CacheNotFound(NotFound):
+    code = "cache_not_found"
+
+
+class PayloadTooLarge(RkllamaError):
+    status = 413
+    code = "payload_too_large"
+
+
+class ModelUnusable(RkllamaError):
+    """This model can't be loaded here; the message says why and what to do."""
+
+    status = 422
+    code = "model_unusable"
+    should_retry = False
+
+
+class Unavailable(RkllamaError):
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, param=param, retry_after=max(1, retry_after))
+
+
+class QueueFull(Unavailable):
+    code = "queue_full"
+
+
+class WaitedTooLong(Unavailable):
+    code = "waited_too_long"
+
+
+class Draining(Unavailable):
+    code = "draining"
+
+
+class RuntimeBusy(Unavailable):
+    code = "runtime_busy"
+
+
+class RuntimeFailed(RkllamaError):
+    code = "runtime_failed"
+    should_retry = False
+
+
+class LibraryUnusable(RuntimeFailed):
+    code = "library_unusable"
+
+
+class TimedOut(RkllamaError):
+    status = 504
+    code = "timed_out"
+    should_retry = False

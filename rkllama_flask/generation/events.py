@@ -1,0 +1,79 @@
+"""What a dialect receives, piece by piece: no tokens, no markup, no ctypes."""
+
+from typing import Literal, NamedTuple
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Text(NamedTuple):
+    """New text of the answer; never empty, never half a character."""
+
+    text: str
+
+
+class Reasoning(NamedTuple):
+    """New text of the model's thoughts; never empty."""
+
+    text: str
+
+
+class ToolCallStarted(NamedTuple):
+    """A call begins; `index` counts the calls of one answer from 0."""
+
+    index: int
+    id: str
+    name: str
+
+
+class ToolArguments(NamedTuple):
+    """The next piece of a call's arguments; the pieces of one index join to the JSON text of one object."""
+
+    index: int
+    text: str
+
+
+class Waiting(NamedTuple):
+    """Nothing new since `seconds`: the moment to look for the client, or to send a heartbeat."""
+
+    seconds: float
+
+
+class Usage(NamedTuple):
+    """Token counts as the runtime has them.
+
+    `prompt_tokens` is the whole prompt, `cached_tokens` the part whose prefill was saved. `completion_tokens`
+    counts all generated tokens, `reasoning_tokens` those of the thoughts among them. `cache_hit` is None unless a
+    named cache was asked for; `cache_miss_reason` says why it was not used. `estimated` marks a prompt count that
+    could not be had exactly.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+    cache_hit: bool | None = None
+    cache_miss_reason: str | None = None
+    cached_prompts: tuple[str, ...] = ()
+
+
+class Timings(NamedTuple):
+    """Where the time went, in nanoseconds. `load` holds the wait for a model to load, `queue` the wait for a turn."""
+
+    total: int
+    queue: int
+    load: int
+    prefill: int
+    decode: int
+
+
+class Finished(NamedTuple):
+    """The answer is whole. `stop_string` is the stop string that ended it, if one did."""
+
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    stop_string: str | None = None
+
+
+Event = Text | Reasoning | ToolCallStarted | ToolArguments | Waiting | Finished

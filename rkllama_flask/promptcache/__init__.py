@@ -1,0 +1,1 @@
+"""Named prompt caches: saved prefill, bound to what it was made with."""

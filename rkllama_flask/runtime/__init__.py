@@ -1,0 +1,1 @@
+"""RKLLM through ctypes: the only package that knows the C interface."""

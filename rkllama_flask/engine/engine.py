@@ -1,0 +1,237 @@
+"""One native thread, one queue: the way to the runtime."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from rkllama_flask.engine.executor import Executor
+from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, JobState
+from rkllama_flask.engine.journal import Journal
+from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
+from rkllama_flask.engine.npu_lock import NpuLock
+from rkllama_flask.engine.residency import ResidentModel, snapshot
+from rkllama_flask.errors import Draining, QueueFull, RkllamaError, RuntimeFailed
+from rkllama_flask.runtime.context import Context
+
+
+class EngineStatus(NamedTuple):
+    """A look at the engine. `waiting` counts jobs, `expected_wait` is in seconds, `busy` names what is being done."""
+
+    ready: bool
+    draining: bool
+    busy: str | None
+    waiting: int
+    expected_wait: float
+    resident: tuple[ResidentModel, ...]
+    crashes: Mapping[str, int]
+
+
+class Engine:
+    """Takes jobs from any greenlet or thread and runs them one after another on a thread of the operating system.
+
+    The thread starts in the process that first needs it, never at import and never before a fork. Each job's events arrive
+    in its own mailbox and end with Done or Failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        libraries: Mapping[str, Path | None],
+        lock_path: Path,
+        journal_path: Path | None = None,
+        keep_alive: float = 300,
+        max_loaded: int = 1,
+        max_queue: int = 64,
+    ) -> None:
+        self._journal = Journal(journal_path)
+        self._make_executor: Callable[[], Executor] = lambda: Executor(
+            libraries=libraries,
+            lock=NpuLock(lock_path),
+            journal=self._journal,
+            keep_alive=keep_alive,
+            max_loaded=max_loaded,
+            running=self._set_running,
+        )
+        self._max_queue = max_queue
+        self._lock = native_lock()
+        self._process: int | None = None
+        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self._waiting = 0
+        self._draining = False
+        self._job: Job | None = None
+        self._context: Context | None = None
+        self._resident: tuple[ResidentModel, ...] = ()
+        self._mean_run = 0.0
+        self._stopped: Mailbox | None = None
+
+    # Any thread
+
+    def start(self) -> None:
+        """Start the thread in this process, if it does not run yet."""
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+        start_native_thread(self._work)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Raises QueueFull or Draining at once; everything else comes through the job's mailbox."""
+        with self._lock:
+            if self._draining:
+                raise Draining("The server is shutting down. Try again in a moment.", retry_after=2)
+            if self._waiting >= self._max_queue:
+                raise QueueFull(
+                    f"{self._waiting} requests are waiting already. Try again later.",
+                    retry_after=int(self._expected_wait()) + 1,
+                )
+            self._waiting += 1
+        self.start()
+        self._inbox.put(job)
+
+    def cancel(self, job: Job) -> None:
+        """The result is no longer wanted: a queued job never runs, a running one is aborted, a finished one is left alone."""
+        self._interrupt(job, withdraw=True)
+
+    def finish(self, job: Job) -> None:
+        """What has been generated is enough: end the run now and report it as complete."""
+        self._interrupt(job, withdraw=False)
+
+    def withdraw(self, job: Job) -> bool:
+        """Cancel a job only if it still waits; says whether it did."""
+        with self._lock:
+            return self._take_back(job)
+
+    def status(self) -> EngineStatus:
+        with self._lock:
+            job, waiting, draining = self._job, self._waiting, self._draining
+            expected = self._expected_wait()
+        busy = None
+        if job is not None:
+            busy = "generating" if self._context is not None else type(job).__name__.lower()
+        return EngineStatus(
+            ready=not draining and busy != "load",
+            draining=draining,
+            busy=busy,
+            waiting=waiting,
+            expected_wait=expected,
+            resident=self._resident,
+            crashes=dict(self._journal.crashes),
+        )
+
+    def drain(self) -> None:
+        """Take no more jobs; those that run may finish, those that wait are refused when their turn comes."""
+        with self._lock:
+            self._draining = True
+
+    def close(self, timeout: float = 10) -> bool:
+        """Abort what runs, release the models and end the thread; says whether it did within `timeout` seconds."""
+        self.drain()
+        with self._lock:
+            if self._process != os.getpid():
+                return True
+            job, context = self._job, self._context
+            if job is not None:
+                job.cancelled = True
+            if context is not None:
+                context.abort()
+            self._stopped = open_mailbox()
+        self._inbox.put(None)
+        try:
+            self._stopped.get(timeout)
+        except Empty:
+            return False
+        return True
+
+    def _interrupt(self, job: Job, *, withdraw: bool) -> None:
+        with self._lock:
+            if self._take_back(job) or job.state is not JobState.RUNNING:
+                return
+            if withdraw:
+                job.cancelled = True
+            else:
+                job.finished_early = True
+            # Under the lock, or the abort could fall on the next job.
+            if self._job is job and self._context is not None:
+                self._context.abort()
+
+    def _take_back(self, job: Job) -> bool:
+        if job.state is not JobState.QUEUED:
+            return False
+        job.state = JobState.CANCELLED
+        job.cancelled = True
+        self._waiting -= 1
+        return True
+
+    def _expected_wait(self) -> float:
+        return self._mean_run * (self._waiting + (self._job is not None))
+
+    # The engine thread: no logging, no patched locks, nothing that could wait for a greenlet
+
+    def _work(self) -> None:
+        executor = self._make_executor()
+        try:
+            self._attempt(executor.restore)
+            while (job := self._next(executor)) is not None:
+                event = self._run(executor, job)
+                self._resident = snapshot(executor.models)  # before the client hears of it
+                with self._lock:
+                    self._job = None
+                    job.state = JobState.DONE
+                job.mailbox.put(event)
+        finally:
+            self._attempt(executor.close)
+            self._attempt(self._journal.close)
+            if self._stopped is not None:
+                self._stopped.put(True)
+
+    @staticmethod
+    def _attempt(action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (RkllamaError, OSError):
+            pass  # the model is loaded again, with its error, by the next request for it
+
+    def _next(self, executor: Executor) -> Job | None:
+        """The next job whose turn it is; models whose keep-alive ended go while there is none. None: the end."""
+        while True:
+            executor.expire()
+            self._resident = snapshot(executor.models)
+            expiry = executor.next_expiry()
+            try:
+                job = self._inbox.get(True, None if expiry is None else max(0.0, expiry - time.monotonic()))
+            except Empty:
+                continue
+            if job is None:
+                return None
+            with self._lock:
+                if job.state is not JobState.QUEUED:
+                    continue
+                self._waiting -= 1
+                if not self._draining:
+                    job.state = JobState.RUNNING
+                    self._job = job
+                    return job
+                job.state = JobState.DONE
+            job.mailbox.put(Failed(Draining("The server is shutting down. Try again in a moment.", retry_after=2)))
+
+    def _run(self, executor: Executor, job: Job) -> Done | Failed:
+        begun = time.monotonic()
+        try:
+            result = executor.perform(job)
+        except RkllamaError as error:
+            return Failed(error)
+        except Exception as error:  # noqa: BLE001 — the thread must outlive a bug, and the client must hear of it
+            failure = RuntimeFailed("The engine failed in a way it should not have; the log has the details.")
+            failure.__cause__ = error
+            return Failed(failure)
+        finally:
+            if isinstance(job, Generate):
+                taken = time.monotonic() - begun
+                self._mean_run = taken if not self._mean_run else 0.8 * self._mean_run + 0.2 * taken
+        return Done(result)
+
+    def _set_running(self, context: Context | None) -> None:
+        with self._lock:
+            self._context = context

@@ -1,0 +1,249 @@
+"""What the engine thread does: holds the loaded models and carries out jobs on them. Nobody else touches a Context."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from rkllama_flask.engine.answer import Answer
+from rkllama_flask.engine.jobs import Embed, Generate, Job, Load, ModelSpec, RunResult, Started, Unload
+from rkllama_flask.engine.journal import Journal
+from rkllama_flask.engine.npu_lock import NpuLock
+from rkllama_flask.engine.residency import Loaded, available_memory, choose_evictions
+from rkllama_flask.errors import Draining, LibraryUnusable, ModelUnusable, RkllamaError, TimedOut
+from rkllama_flask.runtime.context import Context, ContextParameters, EmbedResult, RunStatistics
+from rkllama_flask.runtime.library import Library
+
+ContextHolder = Callable[[Context | None], None]
+
+RESERVED_TOKENS = 4
+"""Positions of a context that the runtime keeps for itself: a 1024 context takes 1020 tokens."""
+
+
+class Executor:
+    """`running(context)` is called right before and after each run, so that others may abort it in between."""
+
+    def __init__(
+        self,
+        *,
+        libraries: Mapping[str, Path | None],
+        lock: NpuLock,
+        journal: Journal,
+        keep_alive: float,
+        max_loaded: int,
+        running: ContextHolder,
+    ) -> None:
+        self._paths = libraries
+        self._libraries: dict[str, Library] = {}
+        self._lock = lock
+        self._journal = journal
+        self._keep_alive = keep_alive
+        self._max_loaded = max_loaded
+        self._running = running
+        self.models: list[Loaded] = []
+
+    # Residency
+
+    def restore(self) -> None:
+        """Load again what a process that crashed had loaded."""
+        left = self._journal.recover()
+        if left:
+            spec, keep_alive = left
+            self._load(spec, keep_alive)
+
+    def next_expiry(self) -> float | None:
+        """When the next model's keep-alive ends, in monotonic seconds; None when none does."""
+        soonest = min((model.expires for model in self.models), default=math.inf)
+        return None if math.isinf(soonest) else soonest
+
+    def expire(self) -> None:
+        now = time.monotonic()
+        for model in [m for m in self.models if m.expires <= now]:
+            self._drop(model)
+
+    def close(self) -> None:
+        """Release every model, then the NPU."""
+        for model in list(self.models):
+            self._drop(model)
+        self._lock.release()
+
+    def _resident(self, spec: ModelSpec, context_length: int | None, keep_alive: float | None) -> Loaded:
+        """The loaded model for `spec`, loaded now if it is not; `keep_alive` None leaves its clock's length."""
+        model = next((m for m in self.models if m.serves(spec, context_length)), None)
+        if model is None:
+            if context_length is not None:
+                spec = replace(spec, context_length=context_length)
+            model = self._load(spec, self._keep_alive if keep_alive is None else keep_alive)
+        elif keep_alive is not None:
+            model.keep_alive = keep_alive
+        model.last_used = time.monotonic()
+        return model
+
+    def _load(self, spec: ModelSpec, keep_alive: float) -> Loaded:
+        key = f"load:{spec.identity}"
+        if self._journal.refuses(key):
+            raise ModelUnusable(
+                f"Loading '{spec.name}' has crashed the runtime {self._journal.crashes[key]} times. Replace the file, or "
+                "clear the record with DELETE /health/crashes."
+            )
+        library = self._library(spec)
+        self._lock.take()
+        stale = [m for m in self.models if m.spec.path == spec.path]
+        for model in stale:
+            self._drop(model)
+        evicted = choose_evictions(
+            self.models, needed=spec.size, available=available_memory(), limit=self._max_loaded
+        )
+        for model in evicted:
+            self._drop(model)
+        try:
+            model = self._open(library, spec, keep_alive, key)
+        except RkllamaError:
+            for old in reversed(stale + evicted):
+                if old.spec.path != spec.path and len(self.models) < self._max_loaded:
+                    self._open(self._library(old.spec), old.spec, old.keep_alive, f"load:{old.spec.identity}")
+            raise
+        return model
+
+    def _open(self, library: Library, spec: ModelSpec, keep_alive: float, key: str) -> Loaded:
+        parameters = ContextParameters(
+            model_path=spec.path,
+            context_length=spec.context_length,
+            # Where sampling can change per run, the handle keeps the runtime's own values to fall back to.
+            sampling=ContextParameters.sampling if library.per_run_sampling else spec.sampling,
+            cpus=spec.cpus,
+            adapters=spec.adapters,
+        )
+        self._journal.begin(key)
+        try:
+            context = Context.open(library, parameters)
+        finally:
+            self._journal.end()
+        model = Loaded(spec, context, keep_alive)
+        self.models.append(model)
+        self._journal.keep(spec, keep_alive)
+        return model
+
+    def _drop(self, model: Loaded) -> None:
+        self.models.remove(model)
+        model.context.close()
+        last = max(self.models, key=lambda m: m.last_used, default=None)
+        self._journal.keep(last.spec if last else None, last.keep_alive if last else 0)
+
+    def _library(self, spec: ModelSpec) -> Library:
+        if spec.format not in self._libraries:
+            path = self._paths.get(spec.format)
+            if path is None:
+                raise LibraryUnusable(
+                    "No librkllmrt.so was found for .rkllm models. Install Rockchip's runtime library, or set RKLLM_LIB_PATH."
+                    if spec.format == "rkllm"
+                    else "The CPU runtime for .gguf models is not built. Run scripts/serve once, or `make -C native cpu`."
+                )
+            self._libraries[spec.format] = Library.open(path)
+        return self._libraries[spec.format]
+
+    # Jobs
+
+    def perform(self, job: Job) -> object:
+        """Carry out one job; what it returns is the job's result. Raises RkllamaError."""
+        if isinstance(job, Generate):
+            return self._generate(job)
+        if isinstance(job, Load):
+            started = time.monotonic_ns()
+            self._resident(job.spec, job.context_length, job.keep_alive)
+            return time.monotonic_ns() - started
+        if isinstance(job, Unload):
+            return self._unload(job)
+        if isinstance(job, Embed):
+            return self._embed(job)
+        raise AssertionError(job)
+
+    def _unload(self, job: Unload) -> list[Path]:
+        chosen = [m for m in self.models if job.path in (None, m.spec.path)]
+        for model in chosen:
+            self._drop(model)
+        return [m.spec.path for m in chosen]
+
+    def _embed(self, job: Embed) -> list[EmbedResult]:
+        model = self._resident(job.spec, None, job.keep_alive)
+        results = []
+        for prompt in job.prompts:
+            if job.cancelled:
+                break
+            results.append(model.context.embed(prompt))
+        self._rest(model)
+        return results
+
+    def _generate(self, job: Generate) -> RunResult:
+        key = f"run:{job.content_hash}"
+        if self._journal.refuses(key):
+            raise ModelUnusable("This request has crashed the runtime before and is refused. Change it, or clear the record.")
+        begun = time.monotonic_ns()
+        model = self._resident(job.spec, job.context_length, job.keep_alive)
+        context, library = model.context, model.context.library
+        loaded_at = time.monotonic_ns()
+        job.mailbox.put(Started(self._unapplied(job, context), begun - job.submitted_at, loaded_at - begun))
+        answer = Answer(job, abort=context.abort, limit_here=not library.per_run_sampling)
+        self._journal.begin(key)
+        self._running(context)
+        try:
+            if job.cancelled:
+                raise Draining("The client left before its turn came.")
+            statistics = context.run(
+                job.prompt,
+                answer.on_token,
+                sampling=job.sampling.over(context.sampling) if library.per_run_sampling else None,
+                max_new_tokens=job.max_tokens if library.per_run_sampling else None,
+            )
+        finally:
+            self._running(None)
+            self._journal.end()
+            self._rest(model)
+        return self._result(job, answer, statistics, model, begun, loaded_at)
+
+    @staticmethod
+    def _unapplied(job: Generate, context: Context) -> tuple[str, ...]:
+        """What the client asked of a handle whose sampling was fixed at load, and that differs from it."""
+        if context.library.per_run_sampling:
+            return ()
+        fixed = context.sampling.said()
+        return tuple(
+            name for name, value in job.requested.said().items() if not math.isclose(value, fixed[name], rel_tol=1e-5)
+        )
+
+    def _rest(self, model: Loaded) -> None:
+        """The model's keep-alive starts to count; zero unloads it at once."""
+        model.last_used = time.monotonic()
+        if model.keep_alive <= 0:
+            self._drop(model)
+
+    @staticmethod
+    def _result(
+        job: Generate, answer: Answer, statistics: RunStatistics, model: Loaded, begun: int, loaded_at: int
+    ) -> RunResult:
+        ended = time.monotonic_ns()
+        if answer.end == "timeout":
+            raise TimedOut(f"The answer was not complete after {job.timeout:g} seconds.")
+        generated = statistics.generate_tokens
+        if generated is None or not answer.tokens <= generated <= answer.tokens + 2:
+            generated = answer.tokens
+        room = model.spec.context_length - RESERVED_TOKENS
+        full = statistics.prompt_tokens is not None and statistics.prompt_tokens + generated >= room
+        reached = answer.end is None and (full or (job.max_tokens is not None and answer.tokens >= job.max_tokens))
+        length = answer.end == "length" or reached
+        answer.flush(cut=length)
+        first = answer.first_token_at or ended
+        prefill_ns = int(statistics.prefill_ms * 1e6) if statistics.prefill_ms is not None else first - loaded_at
+        decode_ns = int(statistics.generate_ms * 1e6) if statistics.generate_ms is not None else ended - first
+        return RunResult(
+            reason="length" if length and answer.stop_string is None else "stop",
+            stop_string=answer.stop_string,
+            prompt_tokens=statistics.prompt_tokens,
+            prefill_tokens=statistics.prefill_tokens if statistics.prefill_tokens is not None else 0,
+            generated_tokens=generated,
+            prefill_ns=prefill_ns,
+            decode_ns=decode_ns,
+            queued_ns=begun - job.submitted_at,
+            load_ns=loaded_at - begun,
+        )

@@ -1,0 +1,138 @@
+"""What the engine is asked for, and what it says back."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rkllama_flask.engine.mailbox import Mailbox, open_mailbox
+from rkllama_flask.errors import RkllamaError
+from rkllama_flask.runtime.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to load a model.
+
+    `identity` changes when the file does. `context_length` is in tokens, `size` in bytes. `sampling` is used at load on
+    runtimes that fix it there. `cpus` are core numbers, None the runtime's own choice. `adapters` are (LoRA path, scale).
+    """
+
+    name: str
+    path: Path
+    format: Literal["rkllm", "gguf"]
+    identity: str
+    context_length: int
+    size: int = 0
+    sampling: Sampling = Sampling()
+    eos_token_ids: frozenset[int] = frozenset()
+    adapters: tuple[tuple[Path, float], ...] = ()
+    cpus: tuple[int, ...] | None = None
+
+    def same_weights(self, other: "ModelSpec") -> bool:
+        """Whether a handle loaded for `other` holds what this one asks for, its context length aside."""
+        return (self.path, self.identity, self.adapters) == (other.path, other.identity, other.adapters)
+
+
+class JobState(Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(eq=False, kw_only=True)
+class Job:
+    """One piece of work for the engine thread. `client` is whom it is for; times are `time.monotonic_ns()`."""
+
+    client: str = ""
+    mailbox: Mailbox = field(default_factory=open_mailbox)
+    state: JobState = JobState.QUEUED
+    cancelled: bool = False
+    finished_early: bool = False
+    submitted_at: int = field(default_factory=time.monotonic_ns)
+
+
+@dataclass(eq=False, kw_only=True)
+class Generate(Job):
+    """One answer. `sampling` is in force where the runtime can change it, `requested` the client's own part of it.
+
+    `prompt` is text or token ids; `max_tokens` None means until the end or a full context; `context_length` None takes the
+    handle as it is loaded. `keep_alive` in seconds sets how long the model stays afterwards, None leaves that as it is.
+    `timeout` in seconds bounds the run itself. `content_hash` stands for the prompt wherever it must be remembered.
+    """
+
+    spec: ModelSpec
+    prompt: str | Sequence[int]
+    sampling: Sampling = Sampling()
+    requested: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    context_length: int | None = None
+    keep_alive: float | None = None
+    timeout: float | None = None
+    content_hash: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class Embed(Job):
+    """Hidden states of several texts, one after another."""
+
+    spec: ModelSpec
+    prompts: Sequence[str | Sequence[int]]
+    keep_alive: float | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Load(Job):
+    spec: ModelSpec
+    context_length: int | None = None
+    keep_alive: float | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Unload(Job):
+    """Unload the model at `path`, or all of them."""
+
+    path: Path | None = None
+
+
+class Started(NamedTuple):
+    """The run begins. `unapplied` names what the client asked for and this handle can't change; times in ns."""
+
+    unapplied: tuple[str, ...]
+    queued_ns: int
+    load_ns: int
+
+
+class Piece(NamedTuple):
+    """New text, and how many tokens were generated since the last piece."""
+
+    text: str
+    tokens: int
+
+
+class RunResult(NamedTuple):
+    """How a run ended. `prompt_tokens` is None where the runtime did not tell; times in ns."""
+
+    reason: Literal["stop", "length"]
+    stop_string: str | None
+    prompt_tokens: int | None
+    prefill_tokens: int
+    generated_tokens: int
+    prefill_ns: int
+    decode_ns: int
+    queued_ns: int
+    load_ns: int
+
+
+class Done(NamedTuple):
+    """The job is over: a RunResult, a load time in ns, the paths unloaded, or embeddings."""
+
+    result: object
+
+
+class Failed(NamedTuple):
+    error: RkllamaError

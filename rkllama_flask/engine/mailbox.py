@@ -1,0 +1,78 @@
+"""From the engine's native thread to whoever waits: a greenlet or a plain thread, without polling.
+
+Only `_queue.SimpleQueue` and the hub's thread-safe callback are used: under gevent's monkey patching every other lock,
+queue or event is one of greenlets, and touching it from a native thread can hang the server.
+"""
+
+import sys
+from _queue import Empty, SimpleQueue
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Mailbox(Protocol):
+    """One reader's post. `put` may be called from any thread; `get` only by the reader that opened it."""
+
+    def put(self, item: Any) -> None: ...
+
+    def get(self, timeout: float | None) -> Any:
+        """The next item; raises `_queue.Empty` after `timeout` seconds (None: waits for ever)."""
+
+
+class ThreadMailbox:
+    def __init__(self) -> None:
+        items: SimpleQueue[Any] = SimpleQueue()
+        self.put = items.put
+        self._get = items.get
+
+    def get(self, timeout: float | None) -> Any:
+        return self._get(True, timeout)
+
+
+class GreenletMailbox:
+    def __init__(self) -> None:
+        import gevent
+        import gevent.queue
+
+        self._items = gevent.queue.SimpleQueue()
+        self._call = gevent.get_hub().loop.run_callback_threadsafe
+
+    def put(self, item: Any) -> None:
+        self._call(self._items.put_nowait, item)
+
+    def get(self, timeout: float | None) -> Any:
+        return self._items.get(True, timeout)
+
+
+def under_gevent() -> bool:
+    """Whether threads are greenlets here; asked at run time, because patching may come after import."""
+    monkey = sys.modules.get("gevent.monkey")
+    return bool(monkey and monkey.is_module_patched("threading"))
+
+
+def open_mailbox() -> Mailbox:
+    """A mailbox for the calling greenlet or thread."""
+    return GreenletMailbox() if under_gevent() else ThreadMailbox()
+
+
+def _original(name: str) -> Callable[..., Any]:
+    """A function of `_thread` as it was before any monkey patching."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey:
+        return monkey.get_original("_thread", name)  # type: ignore[no-any-return]
+    import _thread
+
+    return getattr(_thread, name)  # type: ignore[no-any-return]
+
+
+def start_native_thread(function: Callable[[], None]) -> None:
+    """Start a real thread of the operating system, also where `threading.Thread` is a greenlet."""
+    _original("start_new_thread")(function, ())
+
+
+def native_lock() -> Any:
+    """A real lock, to be held for microseconds and never across anything that may switch greenlets."""
+    return _original("allocate_lock")()
+
+
+__all__ = ["Empty", "GreenletMailbox", "Mailbox", "SimpleQueue", "ThreadMailbox", "native_lock", "open_mailbox", "start_native_thread", "under_gevent"]

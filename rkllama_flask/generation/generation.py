@@ -1,0 +1,143 @@
+"""One answer on its way out: the engine's pieces become text, thoughts and tool calls."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from rkllama_flask.engine.engine import Engine
+from rkllama_flask.engine.jobs import Done, Failed, Generate, JobState, Piece, RunResult, Started
+from rkllama_flask.engine.mailbox import Empty
+from rkllama_flask.errors import WaitedTooLong
+from rkllama_flask.generation.events import Event, Finished, Reasoning, Text, Timings, ToolCallStarted, Usage, Waiting
+
+TICK = 0.5
+"""Seconds of silence after which a reader may look for its client."""
+
+
+class Parser(Protocol):
+    """A stage of the way out. `done` says that the answer is complete whatever the model would add."""
+
+    done: bool
+
+    def feed(self, text: str) -> list[Event]: ...
+
+    def finish(self) -> list[Event]: ...
+
+
+class Generation:
+    """An iterator of events that ends with Finished. Raises RkllamaError out of `next()`; `close()` cancels.
+
+    `unapplied` names request fields that this runtime could not honour; valid after the first event that isn't Waiting.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        job: Generate,
+        *,
+        split: Callable[[str], list[Event]] | None,
+        finish_split: Callable[[], list[Event]] | None,
+        parser: Parser | None,
+        prompt_tokens: int | None,
+        queue_timeout: float,
+    ) -> None:
+        self._engine = engine
+        self._job = job
+        self._split = split
+        self._finish_split = finish_split
+        self._parser = parser
+        self._prompt_tokens = prompt_tokens
+        self._queue_timeout = queue_timeout
+        self._ready: deque[Event] = deque()
+        self._over = False
+        self._quiet_since = time.monotonic()
+        self._begun = time.monotonic_ns()
+        self._reasoning_tokens = 0
+        self._called_tools = False
+        self.unapplied: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        while not self._ready:
+            if self._over:
+                raise StopIteration
+            self._advance()
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """The answer is no longer wanted; does nothing after its end."""
+        self._over = True
+        self._ready.clear()
+        self._engine.cancel(self._job)
+
+    def _advance(self) -> None:
+        try:
+            event = self._job.mailbox.get(TICK)
+        except Empty:
+            self._wait()
+            return
+        self._quiet_since = time.monotonic()
+        if isinstance(event, Piece):
+            self._take(event)
+        elif isinstance(event, Started):
+            self.unapplied = event.unapplied
+        elif isinstance(event, Failed):
+            self._over = True
+            raise event.error
+        elif isinstance(event, Done) and isinstance(event.result, RunResult):
+            self._end(event.result)
+
+    def _wait(self) -> None:
+        waited = (time.monotonic_ns() - self._job.submitted_at) / 1e9
+        if self._job.state is JobState.QUEUED and waited > self._queue_timeout and self._engine.withdraw(self._job):
+            self._over = True
+            raise WaitedTooLong(
+                f"The request waited {waited:.0f} seconds for its turn. Try again later.",
+                retry_after=int(self._engine.status().expected_wait) + 1,
+            )
+        self._ready.append(Waiting(time.monotonic() - self._quiet_since))
+
+    def _take(self, piece: Piece) -> None:
+        if self._parser is not None and self._parser.done:
+            return
+        events: list[Event] = self._split(piece.text) if self._split else [Text(piece.text)]
+        if events and all(isinstance(event, Reasoning) for event in events):
+            self._reasoning_tokens += piece.tokens
+        self._pass_on(events)
+        if self._parser is not None and self._parser.done:
+            self._engine.finish(self._job)
+
+    def _pass_on(self, events: list[Event]) -> None:
+        for event in events:
+            parsed = self._parser.feed(event.text) if self._parser and isinstance(event, Text) else [event]
+            self._called_tools |= any(isinstance(one, ToolCallStarted) for one in parsed)
+            self._ready.extend(parsed)
+
+    def _end(self, result: RunResult) -> None:
+        if self._finish_split:
+            self._pass_on(self._finish_split())
+        if self._parser:
+            self._ready.extend(self._parser.finish())
+            self._called_tools |= any(isinstance(one, ToolCallStarted) for one in self._ready)
+        counted = result.prompt_tokens if self._prompt_tokens is None else self._prompt_tokens
+        prompt_tokens = result.prefill_tokens if counted is None else counted
+        usage = Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=result.generated_tokens,
+            cached_tokens=max(0, prompt_tokens - result.prefill_tokens),
+            reasoning_tokens=min(self._reasoning_tokens, result.generated_tokens),
+            estimated=counted is None,
+        )
+        timings = Timings(
+            total=time.monotonic_ns() - self._begun,
+            queue=result.queued_ns,
+            load=result.load_ns,
+            prefill=result.prefill_ns,
+            decode=result.decode_ns,
+        )
+        reason = "tool_calls" if self._called_tools else result.reason
+        self._ready.append(Finished(reason, usage, timings, result.stop_string))
+        self._over = True

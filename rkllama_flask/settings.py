@@ -1,0 +1,113 @@
+"""The server's settings, from the environment or a `.env` file; docs/configuration.md is their table."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from environs import Env, EnvError, validate
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The installation: relative paths in settings start here, whatever the current directory is."""
+
+ROCKCHIP_LIBRARY_PLACES = (
+    "/usr/lib/librkllmrt.so",
+    "/usr/local/lib/librkllmrt.so",
+    "/lib/librkllmrt.so",
+    "/usr/lib/aarch64-linux-gnu/librkllmrt.so",
+)
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the sentence names it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times are in seconds, sizes in bytes, counts in requests; `keep_alive` infinite means for ever."""
+
+    host: str
+    port: int
+    models_dir: Path
+    cache_dir: Path
+    config_path: Path
+    rkllm_lib_path: Path | None
+    cpu_runtime_path: Path | None
+    default_model: str | None
+    api_keys: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
+    max_queue: int
+    queue_timeout: float
+    request_timeout: float
+    keep_alive: float
+    max_loaded_models: int
+    heartbeat: float
+    ndjson_heartbeat: bool
+    max_body_bytes: int
+    cache_max_bytes: int
+    npu_lock: Path
+    graceful_timeout: float
+    log_level: str
+
+    @classmethod
+    def from_environment(cls, root: Path = ROOT) -> "Settings":
+        """Read them; variables that are set win over `root/.env`. Raises SettingsError."""
+        env = Env(expand_vars=False)
+        if (root / ".env").is_file():
+            env.read_env(str(root / ".env"), recurse=False)
+        try:
+            return cls._read(env, root)
+        except EnvError as error:
+            raise SettingsError(f"{error} Set it in the environment or in {root / '.env'}.") from error
+
+    @classmethod
+    def _read(cls, env: Env, root: Path) -> "Settings":
+        positive = validate.Range(min=0, min_inclusive=False)
+        keys = [key.strip() for key in env.list("API_KEYS", [])]
+        key_file = env.str("API_KEYS_FILE", "")
+        if key_file:
+            keys += [line.strip() for line in (root / key_file).read_text(encoding="utf-8").splitlines()]
+        keep_alive = env.float("KEEP_ALIVE", 300)
+        return cls(
+            host=env.str("HOST", "127.0.0.1"),
+            port=env.int("PORT", 8080, validate=validate.Range(0, 65535)),
+            models_dir=root / env.str("MODELS_DIR", "models"),
+            cache_dir=root / env.str("CACHE_DIR", "cache"),
+            config_path=root / env.str("INFERENCE_CONFIG", "conf/inference_config.json"),
+            rkllm_lib_path=_rockchip_library(env.str("RKLLM_LIB_PATH", ""), root),
+            cpu_runtime_path=_existing(root / env.str("CPU_RUNTIME_PATH", "build/librkllmrt-cpu.so")),
+            default_model=env.str("DEFAULT_MODEL", "") or None,
+            api_keys=tuple(key for key in keys if key),
+            allowed_origins=tuple(env.list("ALLOWED_ORIGINS", [])),
+            allowed_hosts=tuple(env.list("ALLOWED_HOSTS", [])),
+            max_queue=env.int("MAX_QUEUE", 64, validate=validate.Range(min=1)),
+            queue_timeout=env.float("QUEUE_TIMEOUT", 600, validate=positive),
+            request_timeout=env.float("REQUEST_TIMEOUT", 1800, validate=positive),
+            keep_alive=float("inf") if keep_alive < 0 else keep_alive,
+            max_loaded_models=env.int("MAX_LOADED_MODELS", 1, validate=validate.Range(min=1)),
+            heartbeat=env.float("HEARTBEAT", 10, validate=validate.Range(min=0)),
+            ndjson_heartbeat=env.bool("NDJSON_HEARTBEAT", False),
+            max_body_bytes=env.int("MAX_BODY_BYTES", 32 << 20, validate=positive),
+            cache_max_bytes=env.int("CACHE_MAX_BYTES", 4 << 30, validate=validate.Range(min=0)),
+            npu_lock=root / env.str("NPU_LOCK", str(_lock_folder() / "rkllama-npu.lock")),
+            graceful_timeout=env.float("GRACEFUL_TIMEOUT", 30, validate=positive),
+            log_level=env.str("LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])),
+        )
+
+
+def _rockchip_library(said: str, root: Path) -> Path | None:
+    """What was said, also if nothing is there: the error should name it. Else the first usual place that has one."""
+    if said:
+        return root / said
+    return next((Path(place) for place in ROCKCHIP_LIBRARY_PLACES if Path(place).is_file()), None)
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _lock_folder() -> Path:
+    """One place for all users of the machine, because there is one NPU."""
+    shared = Path("/run/lock")
+    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())

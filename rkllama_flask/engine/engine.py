@@ -1,5 +1,7 @@
 """One native thread, one queue: the way to the runtime."""
 
+import atexit
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +34,7 @@ class Engine:
     """Takes jobs from any greenlet or thread and runs them one after another on a thread of the operating system.
 
     The thread starts in the process that first needs it, never at import and never before a fork. Each job's events arrive
-    in its own mailbox and end with Done or Failed.
+    in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait any longer.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Engine:
         self._inbox: SimpleQueue[Job | None] = SimpleQueue()
         self._waiting = 0
         self._draining = False
+        self.ends_at = math.inf
         self._job: Job | None = None
         self._context: Context | None = None
         self._resident: tuple[ResidentModel, ...] = ()
@@ -74,6 +77,8 @@ class Engine:
             if self._process == os.getpid():
                 return
             self._process = os.getpid()
+        # A native thread that calls back into a finished interpreter hangs or dies: it must be gone before the exit.
+        atexit.register(self.close)
         start_native_thread(self._work)
 
     def submit(self, job: Job) -> None:
@@ -120,26 +125,30 @@ class Engine:
             crashes=dict(self._journal.crashes),
         )
 
-    def drain(self) -> None:
-        """Take no more jobs; those that run may finish, those that wait are refused when their turn comes."""
-        with self._lock:
-            self._draining = True
+    def drain(self, grace: float) -> None:
+        """Take no more jobs. What runs may go on for `grace` seconds, what waits is refused when its turn comes.
+
+        Called from a signal handler, so it must not touch the lock, which the interrupted code may hold.
+        """
+        self.ends_at = time.monotonic() + grace
+        self._draining = True
 
     def close(self, timeout: float = 10) -> bool:
         """Abort what runs, release the models and end the thread; says whether it did within `timeout` seconds."""
-        self.drain()
+        self.drain(0)
+        stopped = open_mailbox()
         with self._lock:
             if self._process != os.getpid():
                 return True
-            job, context = self._job, self._context
-            if job is not None:
-                job.cancelled = True
-            if context is not None:
-                context.abort()
-            self._stopped = open_mailbox()
+            self._process = None
+            self._stopped = stopped
+            if self._job is not None:
+                self._job.cancelled = True
+            if self._context is not None:
+                self._context.abort()
         self._inbox.put(None)
         try:
-            self._stopped.get(timeout)
+            stopped.get(timeout)
         except Empty:
             return False
         return True

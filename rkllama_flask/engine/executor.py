@@ -92,9 +92,7 @@ class Executor:
         stale = [m for m in self.models if m.spec.path == spec.path]
         for model in stale:
             self._drop(model)
-        evicted = choose_evictions(
-            self.models, needed=spec.size, available=available_memory(), limit=self._max_loaded
-        )
+        evicted = choose_evictions(self.models, needed=spec.size, available=available_memory(), limit=self._max_loaded)
         for model in evicted:
             self._drop(model)
         try:
@@ -178,7 +176,9 @@ class Executor:
     def _generate(self, job: Generate) -> RunResult:
         key = f"run:{job.content_hash}"
         if self._journal.refuses(key):
-            raise ModelUnusable("This request has crashed the runtime before and is refused. Change it, or clear the record.")
+            raise ModelUnusable(
+                "This request has crashed the runtime before and is refused. Change it, or clear the record."
+            )
         begun = time.monotonic_ns()
         model = self._resident(job.spec, job.context_length, job.keep_alive)
         context, library = model.context, model.context.library

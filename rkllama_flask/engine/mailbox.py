@@ -7,7 +7,9 @@ queue or event is one of greenlets, and touching it from a native thread can han
 import sys
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Mailbox(Protocol):
@@ -70,9 +72,29 @@ def start_native_thread(function: Callable[[], None]) -> None:
     _original("start_new_thread")(function, ())
 
 
+def call_natively(function: Callable[[], T]) -> T:
+    """Call what may hold its thread for a while without standing in the way of other greenlets."""
+    if not under_gevent():
+        return function()
+    import gevent
+
+    return gevent.get_hub().threadpool.apply(function)  # type: ignore[no-any-return]
+
+
 def native_lock() -> Any:
     """A real lock, to be held for microseconds and never across anything that may switch greenlets."""
     return _original("allocate_lock")()
 
 
-__all__ = ["Empty", "GreenletMailbox", "Mailbox", "SimpleQueue", "ThreadMailbox", "native_lock", "open_mailbox", "start_native_thread", "under_gevent"]
+__all__ = [
+    "Empty",
+    "GreenletMailbox",
+    "Mailbox",
+    "SimpleQueue",
+    "ThreadMailbox",
+    "call_natively",
+    "native_lock",
+    "open_mailbox",
+    "start_native_thread",
+    "under_gevent",
+]

@@ -2,14 +2,15 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Done, Failed, Generate, JobState, Piece, RunResult, Started
 from rkllama_flask.engine.mailbox import Empty
-from rkllama_flask.errors import WaitedTooLong
+from rkllama_flask.errors import Draining, WaitedTooLong
 from rkllama_flask.generation.events import Event, Finished, Reasoning, Text, Timings, ToolCallStarted, Usage, Waiting
+from rkllama_flask.generation.reasoning import ReasoningSplitter
 
 TICK = 0.5
 """Seconds of silence after which a reader may look for its client."""
@@ -36,16 +37,14 @@ class Generation:
         engine: Engine,
         job: Generate,
         *,
-        split: Callable[[str], list[Event]] | None,
-        finish_split: Callable[[], list[Event]] | None,
+        splitter: ReasoningSplitter | None,
         parser: Parser | None,
         prompt_tokens: int | None,
         queue_timeout: float,
     ) -> None:
         self._engine = engine
         self._job = job
-        self._split = split
-        self._finish_split = finish_split
+        self._splitter = splitter
         self._parser = parser
         self._prompt_tokens = prompt_tokens
         self._queue_timeout = queue_timeout
@@ -80,6 +79,8 @@ class Generation:
             self._wait()
             return
         self._quiet_since = time.monotonic()
+        if self._quiet_since > self._engine.ends_at:
+            self._wait()
         if isinstance(event, Piece):
             self._take(event)
         elif isinstance(event, Started):
@@ -91,6 +92,8 @@ class Generation:
             self._end(event.result)
 
     def _wait(self) -> None:
+        if time.monotonic() > self._engine.ends_at:
+            raise Draining("The server is shutting down and could not wait for the end of this answer.", retry_after=2)
         waited = (time.monotonic_ns() - self._job.submitted_at) / 1e9
         if self._job.state is JobState.QUEUED and waited > self._queue_timeout and self._engine.withdraw(self._job):
             self._over = True
@@ -103,7 +106,7 @@ class Generation:
     def _take(self, piece: Piece) -> None:
         if self._parser is not None and self._parser.done:
             return
-        events: list[Event] = self._split(piece.text) if self._split else [Text(piece.text)]
+        events: list[Event] = list(self._splitter.feed(piece.text)) if self._splitter else [Text(piece.text)]
         if events and all(isinstance(event, Reasoning) for event in events):
             self._reasoning_tokens += piece.tokens
         self._pass_on(events)
@@ -117,8 +120,8 @@ class Generation:
             self._ready.extend(parsed)
 
     def _end(self, result: RunResult) -> None:
-        if self._finish_split:
-            self._pass_on(self._finish_split())
+        if self._splitter:
+            self._pass_on(list(self._splitter.finish()))
         if self._parser:
             self._ready.extend(self._parser.finish())
             self._called_tools |= any(isinstance(one, ToolCallStarted) for one in self._ready)

@@ -1,0 +1,64 @@
+"""gunicorn's settings: `gunicorn` in this folder reads them. Command line options win over them."""
+
+import signal
+import sys
+from pathlib import Path
+
+from rkllama_flask.settings import Settings, SettingsError
+
+try:
+    _settings = Settings.from_environment()
+except SettingsError as error:
+    sys.exit(f"rkllama-flask can't start: {error}")
+
+wsgi_app = "wsgi:application"
+chdir = str(Path(__file__).resolve().parent)  # works from any directory
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+bind = f"{_host}:{_settings.port}"
+worker_class = "gevent"  # hundreds of waiting streams in one process
+workers = 1  # one NPU, one process that holds it
+preload_app = False  # no library, no thread before the fork
+max_requests = 0  # a recycled worker would load the model again
+worker_connections = 256  # more than the queue takes; the rest waits in the backlog
+timeout = 120  # only catches a worker whose event loop stands still
+graceful_timeout = int(_settings.graceful_timeout)  # how long running answers may go on after SIGTERM
+keepalive = 20  # seconds; longer than a proxy's, or it would lose requests
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # the heartbeat file: not on an SD card
+control_socket_disable = True  # nothing uses it
+forwarded_allow_ips = "127.0.0.1,::1"  # whose X-Forwarded-* headers count
+umask = 0o007  # a unix socket: for nginx's group, not for everybody
+loglevel = _settings.log_level
+_CUT_BEFORE = 3  # seconds before gunicorn kills: the last answers are ended with an error their client can read
+
+
+def when_ready(server):
+    from rkllama_flask.banner import banner
+
+    print(banner(_settings), flush=True)
+
+
+def pre_request(worker, req):
+    """Let other greenlets run: a busy keep-alive client would starve every stream."""
+    gevent = sys.modules.get("gevent")
+    if gevent is not None:
+        gevent.sleep(0)
+
+
+def post_worker_init(worker):
+    sys.setswitchinterval(0.001)  # seconds the runtime's callback may have to wait for busy Python code
+    inference = worker.wsgi.extensions["rkllama"].inference
+    worker.inference = inference
+
+    def drain(number, frame):
+        inference.drain(max(0.0, _settings.graceful_timeout - _CUT_BEFORE))
+        worker.handle_exit(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+    inference.start()
+
+
+def worker_exit(server, worker):
+    """Release the NPU: abort, wait for the end of the run, destroy."""
+    inference = getattr(worker, "inference", None)
+    if inference is not None:
+        inference.close()

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Build the native libraries into build/: the CPU runtime and the scripted test runtime, each for both ABI families.
+
+The compilers are $CXX and $CC, else the first of g++, clang++, c++ (gcc, clang, cc) on the PATH, else the packaged one of
+`pip install ziglang`. Nothing is built again that is newer than its sources.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NATIVE = Path(__file__).resolve().parent
+BUILD = NATIVE.parent / "build"
+FAMILIES = {"": "13", "-1.2": "12"}
+COMMON = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
+
+
+class BuildFailed(Exception):
+    """The reason, for a person."""
+
+
+def engine_library() -> Path:
+    """llama.cpp as xllamacpp packages it; the CPU runtime opens it at run time."""
+    found = importlib.util.find_spec("xllamacpp")
+    places = found.submodule_search_locations if found else None
+    for place in places or []:
+        for library in Path(place).glob("xllamacpp*.so"):
+            return library
+    raise BuildFailed("The package xllamacpp is missing: pip install -r requirements-cpu.txt")
+
+
+def compiler(variable: str, names: tuple[str, ...], zig: str) -> list[str]:
+    if os.environ.get(variable):
+        return shlex.split(os.environ[variable])
+    for name in names:
+        if found := shutil.which(name):
+            return [found]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", zig, "-target", f"{platform.machine()}-linux-gnu.2.17"]
+    raise BuildFailed(
+        f"No compiler was found: install g++ (apt install g++), or pip install ziglang, or set {variable}."
+    )
+
+
+def command(kind: str, family: str, output: Path) -> tuple[list[str], list[Path]]:
+    """The compiler's command line and the sources it depends on."""
+    if kind == "cpu":
+        sources = sorted(NATIVE.glob("cpu_runtime*.cpp"))
+        head = [
+            *compiler("CXX", ("g++", "clang++", "c++"), "c++"),
+            "-std=c++17",
+            f'-DXLLAMACPP_SO="{engine_library()}"',
+        ]
+    else:
+        sources = sorted(NATIVE.glob("scripted_*.c"))
+        head = [*compiler("CC", ("gcc", "clang", "cc"), "cc"), "-std=gnu11"]
+    flags = [*COMMON, f"-DRKLLM_ABI={family}", f"-Wl,-soname,{output.name}"]
+    return [*head, *flags, *map(str, sources), "-ldl", "-lm"], [*sources, *NATIVE.glob("*.h")]
+
+
+def build(kind: str, suffix: str) -> Path:
+    """Build one library unless it is up to date; it appears whole or not at all."""
+    output = BUILD / f"librkllmrt-{kind}{suffix}.so"
+    line, sources = command(kind, FAMILIES[suffix], output)
+    record = output.with_suffix(".command")
+    wanted = "\0".join(line)
+    newest = max(path.stat().st_mtime for path in sources)
+    if output.exists() and output.stat().st_mtime > newest and record.exists() and record.read_text() == wanted:
+        return output
+    BUILD.mkdir(exist_ok=True)
+    partial = output.with_name(f"{output.name}.{os.getpid()}")
+    done = subprocess.run([*line, "-o", str(partial)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        partial.unlink(missing_ok=True)
+        raise BuildFailed(f"Compiling {output.name} failed:\n{done.stderr[-4000:]}")
+    partial.replace(output)
+    record.write_text(wanted)
+    return output
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", nargs="*", default=["cpu", "scripted"], help="cpu, scripted (default: both)")
+    parser.add_argument("--family", choices=["1.2", "1.3"], help="only this family (default: both)")
+    arguments = parser.parse_args()
+    suffixes = {"1.2": ["-1.2"], "1.3": [""], None: ["", "-1.2"]}[arguments.family]
+    try:
+        for kind in arguments.kind:
+            for suffix in suffixes:
+                print(build(kind, suffix))
+    except BuildFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The application factory: every floor is put together here, and nowhere else."""
+
+import logging
+
+from flask import Flask
+
+from rkllama_flask.api import register
+from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.engine.engine import Engine
+from rkllama_flask.generation.inference import Inference
+from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.services import Services
+from rkllama_flask.settings import Settings
+
+logger = logging.getLogger("rkllama_flask")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application. Starts no thread and loads no library: that happens in the process that serves, on first use.
+
+    Raises SettingsError where a setting is wrong.
+    """
+    settings = settings or Settings.from_environment()
+    logger.setLevel(settings.log_level.upper())
+    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    catalog = Catalog(settings.models_dir, on_warning=logger.warning)
+    engine = Engine(
+        libraries={"rkllm": settings.rkllm_lib_path, "gguf": settings.cpu_runtime_path},
+        lock_path=settings.npu_lock,
+        journal_path=settings.cache_dir / ".engine-journal.json",
+        keep_alive=settings.keep_alive,
+        max_loaded=settings.max_loaded_models,
+        max_queue=settings.max_queue,
+    )
+    config = LiveConfig(settings.config_path)
+    inference = Inference(
+        engine,
+        catalog,
+        config,
+        default_model=settings.default_model,
+        queue_timeout=settings.queue_timeout,
+        request_timeout=settings.request_timeout,
+    )
+    app = Flask("rkllama_flask", static_folder=None)
+    app.extensions["rkllama"] = Services(settings=settings, catalog=catalog, inference=inference, config=config)
+    register(app)
+    return app

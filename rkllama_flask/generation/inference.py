@@ -1,0 +1,231 @@
+"""What the dialects ask: choose a model, generate, load, unload, look. From neutral requests to jobs of the engine."""
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.model import Model
+from rkllama_flask.engine.engine import Engine, EngineStatus
+from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, Load, ModelSpec, Unload
+from rkllama_flask.engine.mailbox import Empty
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
+from rkllama_flask.generation.generation import TICK, Generation
+from rkllama_flask.generation.prompts import Prompts
+from rkllama_flask.generation.request import GenerationRequest
+from rkllama_flask.generation.templates import ChatTemplate
+from rkllama_flask.inference_config import LiveConfig
+
+RESERVED_TOKENS = 4
+"""Positions of a context that the runtime keeps for itself (a 1024 context takes 1020 tokens)."""
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A loaded model. Unix seconds; `expires_at` None means it stays until it is unloaded. `size` in bytes."""
+
+    model: Model
+    context_length: int
+    size: int
+    loaded_at: float
+    expires_at: float | None
+
+
+class Inference:
+    """`default_model` answers requests that name none while nothing is loaded; `queue_timeout` and `request_timeout` in seconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        config: LiveConfig,
+        *,
+        default_model: str | None = None,
+        queue_timeout: float = 600,
+        request_timeout: float = 1800,
+    ) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._config = config
+        self._prompts = Prompts()
+        self._default_model = default_model
+        self._queue_timeout = queue_timeout
+        self._request_timeout = request_timeout
+
+    # Models
+
+    def choose(self, name: str | None) -> Model:
+        """The model of this name; without one the loaded model, else the default, else the only one on disk.
+
+        Raises ModelNotFound, or InvalidRequest where the request has to name one.
+        """
+        if name:
+            return self._catalog.find(name)
+        for resident in self.resident():
+            return resident.model
+        if self._default_model:
+            return self._catalog.find(self._default_model)
+        models = self._catalog.list()
+        if len(models) == 1:
+            return models[0]
+        raise InvalidRequest("Name a model: none is loaded and there is no default.", param="model")
+
+    def resident(self) -> list[Resident]:
+        """The loaded models, the most recently used first."""
+        offset = time.time() - time.monotonic()
+        found = []
+        for entry in self._engine.status().resident:
+            try:
+                model = self._catalog.find(entry.spec.name)
+            except ModelNotFound:
+                continue  # deleted from disk while it is loaded: it has no name any more
+            found.append(
+                Resident(
+                    model=model,
+                    context_length=entry.spec.context_length,
+                    size=entry.spec.size,
+                    loaded_at=entry.loaded_at + offset,
+                    expires_at=None if entry.expires is None else entry.expires + offset,
+                )
+            )
+        return found
+
+    def load(self, model: Model, *, keep_alive: float | None = math.inf, context_length: int | None = None) -> int:
+        """Load a model and wait for it; how long that took in ns. `keep_alive` in seconds, None the default's."""
+        job = Load(spec=self._spec(model), keep_alive=keep_alive, context_length=context_length)
+        taken = self._wait(job)
+        assert isinstance(taken, int)
+        return taken
+
+    def unload(self, model: Model | None = None) -> list[str]:
+        """Unload a model, or all; the names of those that were loaded. A running answer ends first."""
+        names = {entry.spec.path: entry.spec.name for entry in self._engine.status().resident}
+        paths = self._wait(Unload(path=model.path if model else None))
+        assert isinstance(paths, list)
+        return [names.get(path, path.stem) for path in paths]
+
+    def capabilities(self, model: Model) -> tuple[str, ...]:
+        """What this model's files really offer, in Ollama's words."""
+        template = ChatTemplate.for_model(model)
+        found = ["completion"]
+        if template.supports_tools:
+            found.append("tools")
+        if template.supports_thinking:
+            found.append("thinking")
+        return tuple(found)
+
+    def status(self) -> EngineStatus:
+        return self._engine.status()
+
+    def start(self) -> None:
+        """Called once in the process that serves: restores what a crash left, loads the default model in the background."""
+        self._engine.start()
+        if self._default_model and not self._engine.status().resident:
+            self._engine.submit(Load(spec=self._spec(self._catalog.find(self._default_model)), keep_alive=math.inf))
+
+    def drain(self, grace: float) -> None:
+        """Take no more requests; running answers have `grace` seconds. Safe in a signal handler."""
+        self._engine.drain(grace)
+
+    def close(self) -> bool:
+        return self._engine.close()
+
+    # Answers
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """Queue one answer. Raises what is wrong with the request before anything runs."""
+        model, modelfile = request.model, request.model.modelfile
+        config = self._config.current()
+        prompt = self._prompts.build(request)
+        context_length = request.context_length or self._context_length(model)
+        job = Generate(
+            client=request.client,
+            spec=self._spec(model),
+            prompt=prompt.content,
+            sampling=request.sampling.over(modelfile.sampling.over(config.sampling)),
+            requested=request.sampling,
+            max_tokens=_limit(
+                (request.max_tokens, modelfile.max_tokens, config.max_new_tokens), prompt.tokens, context_length
+            ),
+            stop=request.stop or modelfile.stop,
+            context_length=request.context_length,
+            keep_alive=request.keep_alive,
+            timeout=request.timeout or self._request_timeout,
+            content_hash=hashlib.sha256(repr(prompt.content).encode()).hexdigest()[:32],
+        )
+        self._engine.submit(job)
+        return Generation(
+            self._engine,
+            job,
+            splitter=prompt.splitter,
+            parser=prompt.parser,
+            prompt_tokens=prompt.tokens,
+            queue_timeout=self._queue_timeout,
+        )
+
+    def count_tokens(self, request: GenerationRequest) -> int | None:
+        """Tokens of the rendered prompt; None for a model without a tokenizer."""
+        return self._prompts.build(request).tokens
+
+    def tokenize(self, model: Model, text: str) -> list[int] | None:
+        """The text's token ids; None for a model without a tokenizer."""
+        tokenizer = self._prompts.tokenizer(model)
+        return tokenizer.encode(text) if tokenizer else None
+
+    def detokenize(self, model: Model, ids: Sequence[int]) -> str | None:
+        """The text of token ids; None for a model without a tokenizer."""
+        tokenizer = self._prompts.tokenizer(model)
+        return tokenizer.decode(list(ids)) if tokenizer else None
+
+    # Within
+
+    def _wait(self, job: Job) -> object:
+        """Queue a job that answers with one event, and wait for it."""
+        self._engine.submit(job)
+        while True:
+            try:
+                event = job.mailbox.get(TICK)
+            except Empty:
+                continue
+            if isinstance(event, Failed):
+                raise event.error
+            assert isinstance(event, Done)
+            return event.result
+
+    def _context_length(self, model: Model) -> int:
+        """In tokens: of the loaded handle, else what a load would take."""
+        for entry in self._engine.status().resident:
+            if entry.spec.path == model.path and entry.spec.identity == model.identity:
+                return entry.spec.context_length
+        return model.context_length
+
+    def _spec(self, model: Model) -> ModelSpec:
+        config = self._config.current()
+        return ModelSpec(
+            name=model.name,
+            path=model.path,
+            format=model.format,
+            identity=model.identity,
+            context_length=model.context_length,
+            size=model.size,
+            sampling=model.modelfile.sampling.over(config.sampling),
+            eos_token_ids=frozenset(model.eos_token_ids) | frozenset(model.modelfile.eos_token_ids),
+            adapters=model.modelfile.adapters,
+            cpus=config.cpus,
+        )
+
+
+def _limit(wanted: Sequence[int | None], prompt_tokens: int | None, context_length: int) -> int | None:
+    """The first limit that is said, within what the context has room for; None where neither is known.
+
+    Raises ContextLengthExceeded for a prompt that leaves no room for an answer.
+    """
+    limit = next((one for one in wanted if one is not None), None)
+    if prompt_tokens is None:
+        return limit
+    room = context_length - RESERVED_TOKENS - prompt_tokens
+    if room <= 0:
+        raise ContextLengthExceeded(prompt_tokens, context_length - RESERVED_TOKENS)
+    return room if limit is None else min(limit, room)

@@ -1,0 +1,99 @@
+"""From a request to what the runtime is fed, and to the stages that read its answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rkllama_flask.catalog.model import Model
+from rkllama_flask.engine.mailbox import call_natively
+from rkllama_flask.generation.generation import Parser
+from rkllama_flask.generation.json_format import JsonOutput
+from rkllama_flask.generation.reasoning import ReasoningSplitter
+from rkllama_flask.generation.request import GenerationRequest, Message
+from rkllama_flask.generation.templates import ChatTemplate, Prompt, Segment
+from rkllama_flask.generation.tokens import Tokenizer, neutralise
+from rkllama_flask.generation.tool_calls import ToolCallParser, detect_dialect, forced_prefix
+
+
+@dataclass(frozen=True)
+class BuiltPrompt:
+    """`content` is text or token ids; `tokens` their exact number, None without a tokenizer."""
+
+    content: str | Sequence[int]
+    tokens: int | None
+    splitter: ReasoningSplitter | None = None
+    parser: Parser | None = None
+
+
+class Prompts:
+    """Builds prompts with the model's own template and tokenizer."""
+
+    def tokenizer(self, model: Model) -> Tokenizer | None:
+        """The model's tokenizer, None where its files hold none. Read once, off the event loop: that takes a while."""
+        return call_natively(lambda: Tokenizer.for_model(model))
+
+    def build(self, request: GenerationRequest) -> BuiltPrompt:
+        """Raises TemplateFailed, InvalidRequest or UnsupportedRequest for what the model can't be asked."""
+        tokenizer = self.tokenizer(request.model)
+        if request.messages is None:
+            return self._raw(request, tokenizer)
+        template = ChatTemplate.for_model(request.model, override=request.template)
+        messages = _with_model_defaults(request.messages, request.model)
+        parser: Parser | None = None
+        forced = ""
+        tools = () if request.tool_choice.mode == "none" else request.tools
+        if request.format is not None:
+            parser = JsonOutput(request.format)
+            messages = _with_system_addition(messages, parser.instruction)
+        elif tools:
+            dialect = detect_dialect(template.source, request.model.family)
+            parser = ToolCallParser.for_request(
+                tools, request.tool_choice, dialect=dialect, parallel=request.parallel_tool_calls
+            )
+            forced = forced_prefix(request.tool_choice, tools, dialect)
+        prompt = template.render(messages, tools, thinking=request.thinking, arguments=dict(request.template_arguments))
+        thinking_open = template.thinking_is_prefilled(prompt)
+        if forced:
+            prompt = replace(prompt, segments=(*prompt.segments, Segment(forced, trusted=True)))
+        splitter = None if forced else ReasoningSplitter(open=thinking_open)
+        content = self._encode(prompt, request.model, tokenizer)
+        return BuiltPrompt(content, None if tokenizer is None else _count(content, prompt, tokenizer), splitter, parser)
+
+    def _raw(self, request: GenerationRequest, tokenizer: Tokenizer | None) -> BuiltPrompt:
+        """A prompt that the client has formatted itself: special tokens in it are meant."""
+        assert request.prompt is not None
+        if not isinstance(request.prompt, str):
+            return BuiltPrompt(request.prompt, len(request.prompt))
+        prompt = Prompt((Segment(request.prompt, trusted=True),))
+        content = self._encode(prompt, request.model, tokenizer)
+        parser = JsonOutput(request.format) if request.format else None
+        return BuiltPrompt(content, None if tokenizer is None else _count(content, prompt, tokenizer), None, parser)
+
+    @staticmethod
+    def _encode(prompt: Prompt, model: Model, tokenizer: Tokenizer | None) -> str | list[int]:
+        if tokenizer is not None and model.modelfile.input != "text":
+            return tokenizer.encode(prompt)
+        return neutralise(prompt, tokenizer.special_strings if tokenizer else ())
+
+
+def _count(content: str | Sequence[int], prompt: Prompt, tokenizer: Tokenizer) -> int:
+    return len(tokenizer.encode(prompt)) if isinstance(content, str) else len(content)
+
+
+def _with_model_defaults(messages: tuple[Message, ...], model: Model) -> tuple[Message, ...]:
+    """The Modelfile's example turns, and its system prompt where the client has none."""
+    modelfile = model.modelfile
+    examples = tuple(Message(role, content) for role, content in modelfile.messages)  # type: ignore[arg-type]
+    if modelfile.system and not any(message.role == "system" for message in messages):
+        return (Message("system", modelfile.system), *examples, *messages)
+    if examples:
+        leading = 1 if messages and messages[0].role == "system" else 0
+        return (*messages[:leading], *examples, *messages[leading:])
+    return messages
+
+
+def _with_system_addition(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    """`text` after the system prompt, or as one."""
+    if messages and messages[0].role == "system":
+        first = replace(messages[0], content=f"{messages[0].content}\n\n{text}")
+        return (first, *messages[1:])
+    return (Message("system", text), *messages)

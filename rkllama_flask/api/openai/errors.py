@@ -1,0 +1,25 @@
+"""Errors as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`."""
+
+from typing import Any
+
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, RkllamaError
+
+_TYPES = {403: "permission_error", 429: "rate_limit_exceeded"}
+
+
+class OpenAIDialect:
+    """Has the paths that no other API claims."""
+
+    prefixes: tuple[str, ...] = ()
+
+    def render_error(self, error: RkllamaError, _request_id: str, /) -> dict[str, Any]:
+        """All four keys are always there. A prompt that is too long also tells both counts, as llama-server does."""
+        kind = "server_error" if error.status >= 500 else _TYPES.get(error.status, "invalid_request_error")
+        code = None if type(error) is InvalidRequest else error.code
+        body: dict[str, Any] = {"message": error.message, "type": kind, "param": error.param, "code": code}
+        if isinstance(error, ContextLengthExceeded):
+            body |= {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.limit}
+        return {"error": body}
+
+
+dialect = OpenAIDialect()

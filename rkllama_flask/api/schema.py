@@ -1,0 +1,157 @@
+"""The rules every request schema shares: unknown fields are ignored, null means unset, wrong types are refused.
+
+Field types are JSON's own: no number is read out of a string, and no string, number or null counts as a boolean.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
+
+from rkllama_flask.errors import InvalidRequest
+
+_Texts = dict[str, str | list[Any] | dict[Any, Any]]
+
+_REQUIRED: _Texts = {"required": "is required", "null": "must not be null"}
+
+
+def _texts(own: _Texts) -> _Texts:
+    return _REQUIRED | own
+
+
+class Integer(fields.Integer):
+    """A whole number of 64 bits; 5.0 is one, "5" and true are not."""
+
+    default_error_messages = _texts({"invalid": "must be an integer", "too_large": "is too large"})
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+            raise self.make_error("invalid")
+        if not -(2**63) <= value < 2**63:
+            raise self.make_error("too_large")
+        return int(value)
+
+
+class Number(fields.Float):
+    """A finite number; "0.5" and true are none."""
+
+    default_error_messages = _texts({"invalid": "must be a number", "too_large": "is too large"})
+
+    def _validated(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.make_error("invalid")
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise self.make_error("too_large") from error
+
+
+class Boolean(fields.Field[bool]):
+    """true or false and nothing like them."""
+
+    default_error_messages = _texts({"invalid": "must be true or false"})
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class String(fields.String):
+    """A string."""
+
+    default_error_messages = _texts({"invalid": "must be a string"})
+
+
+class List(fields.List[Any]):
+    """A list."""
+
+    default_error_messages = _texts({"invalid": "must be a list"})
+
+
+class Object(fields.Dict):
+    """A JSON object that is taken as it is."""
+
+    default_error_messages = _texts({"invalid": "must be an object"})
+
+
+class Nested(fields.Nested):
+    """An object with a schema of its own."""
+
+    default_error_messages = _texts({"type": "must be an object"})
+
+
+class StringOrList(fields.Field[tuple[str, ...]]):
+    """A string, or a list of strings; a tuple either way."""
+
+    default_error_messages = _texts({"invalid": "must be a string or a list of strings"})
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise self.make_error("invalid")
+
+
+class Unapplied(fields.Raw):
+    """A field that the API knows and this server can't honour: any value is taken, and its name is told.
+
+    A `neutral` value asks for nothing, so it is not worth telling.
+    """
+
+    default_error_messages = _REQUIRED
+
+    def __init__(self, *, neutral: tuple[Any, ...] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.neutral = neutral
+
+    def asks_for_something(self, value: Any) -> bool:
+        """Whether an answer without this field could differ from what was asked."""
+        return value is not None and not any(value == same and type(value) is type(same) for same in self.neutral)
+
+
+class RequestSchema(Schema):
+    """Base of every request schema."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    error_messages = {"type": "must be an object"}  # noqa: RUF012 - marshmallow's own way to say it
+
+    @pre_load
+    def _drop_nulls(self, data: Any, **_: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, Mapping) else data
+
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that were sent, checked; InvalidRequest names the first wrong one by its dotted path."""
+        try:
+            return cast(dict[str, Any], self.load(body))
+        except ValidationError as error:
+            raise _invalid(error.messages) from error
+
+    def unapplied(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names of the fields in `body` that this server knows and can't honour."""
+        return tuple(
+            name
+            for name, field in self.fields.items()
+            if isinstance(field, Unapplied) and field.asks_for_something(body.get(name))
+        )
+
+
+def _invalid(messages: Any) -> InvalidRequest:
+    path, text = next(_errors(messages, ()))
+    param = ".".join(path) or None
+    sentence = f"{text[0].lower()}{text[1:].rstrip('.')}."
+    return InvalidRequest(f"'{param}' {sentence}" if param else f"The request {sentence}", param=param)
+
+
+def _errors(messages: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(messages, Mapping):
+        for key, value in messages.items():
+            yield from _errors(value, path if key == "_schema" else (*path, str(key)))
+    elif isinstance(messages, list):
+        for value in messages:
+            yield from _errors(value, path)
+    else:
+        yield path, str(messages)

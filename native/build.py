@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build the native libraries into build/: the CPU runtime and the scripted test runtime, each for both ABI families.
 
-The compilers are $CXX and $CC, else the first of g++, clang++, c++ (gcc, clang, cc) on the PATH, else the packaged one of
-`pip install ziglang`. Nothing is built again that is newer than its sources.
+The compilers are $CXX and $CC, else the first of g++, clang++, c++ (gcc, clang, cc) on the PATH, else the packaged one
+of `pip install ziglang`. Nothing is built again that is newer than its sources.
 """
 
 import argparse

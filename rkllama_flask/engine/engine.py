@@ -1,6 +1,7 @@
 """One native thread, one queue: the way to the runtime."""
 
 import atexit
+import contextlib
 import math
 import os
 import time
@@ -19,7 +20,7 @@ from rkllama_flask.runtime.context import Context
 
 
 class EngineStatus(NamedTuple):
-    """A look at the engine. `waiting` counts jobs, `expected_wait` is in seconds, `busy` names what is being done."""
+    """A look at the engine. `waiting` counts jobs, `expected_wait` is in seconds, `busy` says what is being done."""
 
     ready: bool
     draining: bool
@@ -33,8 +34,8 @@ class EngineStatus(NamedTuple):
 class Engine:
     """Takes jobs from any greenlet or thread and runs them one after another on a thread of the operating system.
 
-    The thread starts in the process that first needs it, never at import and never before a fork. Each job's events arrive
-    in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait any longer.
+    The thread starts in the process that first needs it, never at import and never before a fork. Each job's events
+    arrive in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait longer.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Engine:
         self._inbox.put(job)
 
     def cancel(self, job: Job) -> None:
-        """The result is no longer wanted: a queued job never runs, a running one is aborted, a finished one is left alone."""
+        """The result is not wanted any more: a queued job never runs, a running one is aborted, a finished one left."""
         self._interrupt(job, withdraw=True)
 
     def finish(self, job: Job) -> None:
@@ -197,10 +198,8 @@ class Engine:
 
     @staticmethod
     def _attempt(action: Callable[[], None]) -> None:
-        try:
+        with contextlib.suppress(RkllamaError, OSError):  # the next request for the model meets the error again
             action()
-        except (RkllamaError, OSError):
-            pass  # the model is loaded again, with its error, by the next request for it
 
     def _next(self, executor: Executor) -> Job | None:
         """The next job whose turn it is; models whose keep-alive ended go while there is none. None: the end."""
@@ -231,7 +230,7 @@ class Engine:
             result = executor.perform(job)
         except RkllamaError as error:
             return Failed(error)
-        except Exception as error:  # noqa: BLE001 — the thread must outlive a bug, and the client must hear of it
+        except Exception as error:  # the thread must outlive a bug, and the client must hear of it
             failure = RuntimeFailed("The engine failed in a way it should not have; the log has the details.")
             failure.__cause__ = error
             return Failed(failure)

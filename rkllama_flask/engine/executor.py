@@ -84,8 +84,8 @@ class Executor:
         key = f"load:{spec.identity}"
         if self._journal.refuses(key):
             raise ModelUnusable(
-                f"Loading '{spec.name}' has crashed the runtime {self._journal.crashes[key]} times. Replace the file, or "
-                "clear the record with DELETE /health/crashes."
+                f"Loading '{spec.name}' has crashed the runtime {self._journal.crashes[key]} times. Replace the file, "
+                "or clear the record with DELETE /health/crashes."
             )
         library = self._library(spec)
         self._lock.take()
@@ -134,9 +134,9 @@ class Executor:
             path = self._paths.get(spec.format)
             if path is None:
                 raise LibraryUnusable(
-                    "No librkllmrt.so was found for .rkllm models. Install Rockchip's runtime library, or set RKLLM_LIB_PATH."
+                    "There is no librkllmrt.so for .rkllm models. Install Rockchip's library, or set RKLLM_LIB_PATH."
                     if spec.format == "rkllm"
-                    else "The CPU runtime for .gguf models is not built. Run scripts/serve once, or `make -C native cpu`."
+                    else "The CPU runtime for .gguf models is not built. Run scripts/serve once, or native/build.py cpu."
                 )
             self._libraries[spec.format] = Library.open(path)
         return self._libraries[spec.format]
@@ -177,7 +177,8 @@ class Executor:
         key = f"run:{job.content_hash}"
         if self._journal.refuses(key):
             raise ModelUnusable(
-                "This request has crashed the runtime before and is refused. Change it, or clear the record."
+                "This request has crashed the runtime before and is refused. Change it, or clear the record with "
+                "DELETE /health/crashes."
             )
         begun = time.monotonic_ns()
         model = self._resident(job.spec, job.context_length, job.keep_alive)

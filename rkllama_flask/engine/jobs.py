@@ -16,8 +16,8 @@ from rkllama_flask.runtime.sampling import Sampling
 class ModelSpec:
     """All that is needed to load a model.
 
-    `identity` changes when the file does. `context_length` is in tokens, `size` in bytes. `sampling` is used at load on
-    runtimes that fix it there. `cpus` are core numbers, None the runtime's own choice. `adapters` are (LoRA path, scale).
+    `identity` changes when the file does. `context_length` is in tokens, `size` in bytes. `sampling` is used at load
+    where the runtime fixes it there. `cpus` are core numbers, None its own choice. `adapters` are (LoRA path, scale).
     """
 
     name: str
@@ -59,9 +59,9 @@ class Job:
 class Generate(Job):
     """One answer. `sampling` is in force where the runtime can change it, `requested` the client's own part of it.
 
-    `prompt` is text or token ids; `max_tokens` None means until the end or a full context; `context_length` None takes the
-    handle as it is loaded. `keep_alive` in seconds sets how long the model stays afterwards, None leaves that as it is.
-    `timeout` in seconds bounds the run itself. `content_hash` stands for the prompt wherever it must be remembered.
+    `prompt` is text or token ids; `max_tokens` None means until the end or a full context; `context_length` None takes
+    the handle as it is loaded. `keep_alive` in seconds sets how long the model stays afterwards, None leaves that as it
+    is. `timeout` in seconds bounds the run itself. `content_hash` stands for the prompt wherever it must be remembered.
     """
 
     spec: ModelSpec

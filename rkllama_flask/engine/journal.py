@@ -1,4 +1,4 @@
-"""What the next process must know if the runtime kills this one: which model was loaded, and what was being done.
+"""What the next process must know if the runtime kills this one: which model was loaded, and what it did.
 
 Written by the engine thread alone, atomically, before each load and run; it holds a hash of the request, never its text.
 A process that crashed leaves it behind; it is read once the NPU is ours, because a reload overlaps two processes.
@@ -100,7 +100,7 @@ class Journal:
                 os.write(file, json.dumps(state).encode())
             finally:
                 os.close(file)
-            os.replace(partial, self._path)
+            os.replace(partial, self._path)  # noqa: PTH105 — plain calls on the native thread
         except OSError:
             self._path = None  # a full or read-only disk costs the restoring, not the service
 

@@ -34,7 +34,7 @@ class Resident:
 
 
 class Inference:
-    """`default_model` answers requests that name none while nothing is loaded; `queue_timeout` and `request_timeout` in seconds."""
+    """`default_model` answers requests that name none while nothing is loaded; both timeouts are in seconds."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Inference:
         return self._engine.status()
 
     def start(self) -> None:
-        """Called once in the process that serves: restores what a crash left, loads the default model in the background."""
+        """For the process that serves: restores what a crash left, loads the default model in the background."""
         self._engine.start()
         if self._default_model and not self._engine.status().resident:
             self._engine.submit(Load(spec=self._spec(self._catalog.find(self._default_model)), keep_alive=math.inf))

@@ -50,6 +50,11 @@ class Settings:
     graceful_timeout: float
     log_level: str
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in ("127.0.0.1", "::1", "localhost") or self.host.startswith("unix:")
+
     @classmethod
     def from_environment(cls, root: Path = ROOT) -> "Settings":
         """Read them; variables that are set win over `root/.env`. Raises SettingsError."""

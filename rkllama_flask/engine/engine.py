@@ -35,7 +35,7 @@ class Engine:
     """Takes jobs from any greenlet or thread and runs them one after another on a thread of the operating system.
 
     The thread starts in the process that first needs it, never at import and never before a fork. Each job's events
-    arrive in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait longer.
+    arrive in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait more.
     """
 
     def __init__(

@@ -134,7 +134,7 @@ class Executor:
             path = self._paths.get(spec.format)
             if path is None:
                 raise LibraryUnusable(
-                    "There is no librkllmrt.so for .rkllm models. Install Rockchip's library, or set RKLLM_LIB_PATH."
+                    "There is no librkllmrt.so for .rkllm models: install Rockchip's or set RKLLM_LIB_PATH."
                     if spec.format == "rkllm"
                     else "The CPU runtime for .gguf models is not built. Run scripts/serve once, or native/build.py cpu."
                 )

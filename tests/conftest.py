@@ -59,8 +59,7 @@ def scripted(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server with a real model on the CPU runtime, one thread."""
     folder = tmp_path_factory.mktemp("real")
-    server = start_server(
-        folder, library=None, env={"RKLLM_CPU_THREADS": "1", "DEFAULT_MODEL": "smollm2-135m-instruct"}
-    )
+    env = {"RKLLM_CPU_THREADS": "1", "DEFAULT_MODEL": "smollm2-135m-instruct"}
+    server = start_server(folder, library=None, env=env)
     yield server
     server.stop()

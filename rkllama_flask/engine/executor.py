@@ -136,7 +136,7 @@ class Executor:
                 raise LibraryUnusable(
                     "There is no librkllmrt.so for .rkllm models: install Rockchip's or set RKLLM_LIB_PATH."
                     if spec.format == "rkllm"
-                    else "The CPU runtime for .gguf models is not built. Run scripts/serve once, or native/build.py cpu."
+                    else "The CPU runtime for .gguf models is not built. Run scripts/serve, or native/build.py cpu."
                 )
             self._libraries[spec.format] = Library.open(path)
         return self._libraries[spec.format]

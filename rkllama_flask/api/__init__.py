@@ -5,11 +5,13 @@ from flask import Flask
 
 def register(app: Flask) -> None:
     """Give `app` every route, and what all of them share: request ids, admission, errors in each API's own shape."""
-    from rkllama_flask.api import context, errors, openai, security
+    from rkllama_flask.api import context, errors, models, openai, ops, security
 
     app.json.sort_keys = False  # type: ignore[attr-defined]  # answers keep the order their API documents
     context.install(app)
     security.install(app)
     errors.install(app, [openai.dialect])
-    app.register_blueprint(openai.blueprint, url_prefix="/v1")
-    app.register_blueprint(openai.blueprint, name="openai_without_prefix")
+    app.register_blueprint(ops.blueprint)
+    for blueprint in (openai.blueprint, models.blueprint):
+        app.register_blueprint(blueprint, url_prefix="/v1")
+        app.register_blueprint(blueprint, name=f"{blueprint.name}_without_prefix")

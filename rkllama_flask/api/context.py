@@ -1,5 +1,6 @@
 """What a request can reach: the application's services, and the id it is known by."""
 
+import hashlib
 import re
 import uuid
 from typing import TYPE_CHECKING, cast
@@ -23,6 +24,13 @@ def request_id() -> str:
         offered = request.headers.get("X-Request-Id", "")
         g.request_id = offered if _SAFE_ID.fullmatch(offered) else f"req_{uuid.uuid4().hex}"
     return cast(str, g.request_id)
+
+
+def client_name() -> str:
+    """Who asks, so that the queue can be fair: the key's digest where there is one, else the address."""
+    key = request.headers.get("Authorization") or request.headers.get("X-Api-Key")
+    known = key and services().settings.api_keys
+    return hashlib.sha256(key.encode()).hexdigest()[:16] if key and known else request.remote_addr or ""
 
 
 def install(app: Flask) -> None:

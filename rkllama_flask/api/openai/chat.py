@@ -1,0 +1,89 @@
+"""`POST /v1/chat/completions`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Response, jsonify
+
+from rkllama_flask.api.body import read_json
+from rkllama_flask.api.context import client_name, services
+from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
+from rkllama_flask.api.openai.framing import ChatChunks, Head
+from rkllama_flask.api.openai.neutral import (
+    limit_of,
+    messages_of,
+    sampling_of,
+    thinking_of,
+    tools_of,
+    unapplied_sampling,
+)
+from rkllama_flask.api.openai.schemas import ChatSchema
+from rkllama_flask.api.openai.usage import render_timings, render_usage
+from rkllama_flask.api.streaming import collect, stream, unapplied_header
+from rkllama_flask.generation.request import GenerationRequest
+
+_schema = ChatSchema()
+
+
+def create_chat_completion() -> Response:
+    """Answer a conversation, streamed or whole."""
+    body = read_json()
+    fields = _schema.read(body)
+    request = generation_request(fields)
+    count: int = fields["n"]
+    unapplied = (*_schema.unapplied(body), *unapplied_sampling(fields))
+    choices = Choices(services().inference.generate, [request] * count)
+    head = Head.of(request.model, "chatcmpl")
+    if fields["stream"]:
+        include_usage = fields.get("stream_options", {}).get("include_usage", False)
+        framing = ChatChunks(head, count=count, per_prompt=count, include_usage=include_usage)
+        return stream(choices, framing, unapplied=unapplied)
+    answers = assemble(collect(choices), count)
+    response = jsonify(_completion(head, answers))
+    response.headers.update(unapplied_header((*unapplied, *choices.unapplied)))
+    return response
+
+
+def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
+    """The neutral request for the checked fields of a chat body. Raises what is wrong between fields, ModelNotFound."""
+    tools, tool_choice = tools_of(fields)
+    thinking, template_arguments = thinking_of(fields)
+    return GenerationRequest(
+        model=services().inference.choose(fields.get("model")),
+        messages=messages_of(fields["messages"]),
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=fields["parallel_tool_calls"],
+        thinking=thinking,
+        template_arguments=template_arguments,
+        format=fields.get("response_format"),
+        sampling=sampling_of(fields),
+        max_tokens=limit_of(fields),
+        stop=tuple(text for text in fields["stop"] if text),
+        use_cache=fields.get("use_cache"),
+        client=client_name(),
+    )
+
+
+def _completion(head: Head, answers: Sequence[Choice]) -> dict[str, Any]:
+    finished = [answer.finished for answer in answers if answer.finished]
+    body = head.body(
+        "chat.completion",
+        choices=[_choice(index, answer) for index, answer in enumerate(answers)],
+        usage=render_usage(total_usage(finished, per_prompt=len(answers))),
+    )
+    return body | ({"timings": render_timings(finished[0])} if len(answers) == 1 else {})
+
+
+def _choice(index: int, answer: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.calls:
+        message["content"] = answer.text or None
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in answer.calls
+        ]
+    reason = answer.finished.reason if answer.finished else None
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}

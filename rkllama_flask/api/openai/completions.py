@@ -1,0 +1,90 @@
+"""`POST /v1/completions`: the prompt goes to the model as it is, without a chat template."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Response, jsonify
+
+from rkllama_flask.api.body import read_json
+from rkllama_flask.api.context import client_name, services
+from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
+from rkllama_flask.api.openai.fields import Prompt
+from rkllama_flask.api.openai.framing import Head, TextChunks
+from rkllama_flask.api.openai.neutral import limit_of, sampling_of, unapplied_sampling
+from rkllama_flask.api.openai.schemas import CompletionSchema
+from rkllama_flask.api.openai.usage import render_timings, render_usage
+from rkllama_flask.api.streaming import collect, stream, unapplied_header
+from rkllama_flask.catalog.model import Model
+from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
+from rkllama_flask.generation.request import GenerationRequest
+
+_schema = CompletionSchema()
+
+
+def create_completion() -> Response:
+    """Continue one prompt or several, streamed or whole."""
+    body = read_json()
+    fields = _schema.read(body)
+    if fields.get("suffix"):
+        raise UnsupportedRequest("Filling in before a suffix is not supported; send only the prompt.", param="suffix")
+    try:
+        return _complete(fields, (*_schema.unapplied(body), *unapplied_sampling(fields)))
+    except ContextLengthExceeded as error:
+        error.param = "prompt"
+        raise
+
+
+def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response:
+    model = services().inference.choose(fields.get("model"))
+    prompts: tuple[Prompt, ...] = fields["prompt"]
+    per_prompt: int = fields["n"]
+    count = len(prompts) * per_prompt
+    echoes = tuple(_text(model, prompt) for prompt in prompts for _ in range(per_prompt)) if fields["echo"] else ()
+    requests = [_request(model, prompt, fields) for prompt in prompts for _ in range(per_prompt)]
+    choices = Choices(services().inference.generate, requests)
+    head = Head.of(model, "cmpl")
+    if fields["stream"]:
+        include_usage = fields.get("stream_options", {}).get("include_usage", False)
+        framing = TextChunks(head, count=count, per_prompt=per_prompt, include_usage=include_usage, echoes=echoes)
+        return stream(choices, framing, unapplied=unapplied)
+    answers = assemble(collect(choices), count)
+    response = jsonify(_completion(head, answers, echoes or ("",) * count, per_prompt))
+    response.headers.update(unapplied_header((*unapplied, *choices.unapplied)))
+    return response
+
+
+def _request(model: Model, prompt: Prompt, fields: Mapping[str, Any]) -> GenerationRequest:
+    return GenerationRequest(
+        model=model,
+        prompt=prompt,
+        sampling=sampling_of(fields),
+        max_tokens=limit_of(fields),
+        stop=tuple(text for text in fields["stop"] if text),
+        use_cache=fields.get("use_cache"),
+        client=client_name(),
+    )
+
+
+def _text(model: Model, prompt: Prompt) -> str:
+    text = prompt if isinstance(prompt, str) else services().inference.detokenize(model, prompt)
+    if text is None:
+        raise UnsupportedRequest("This model has no tokenizer, so token ids can't be echoed as text.", param="echo")
+    return text
+
+
+def _completion(head: Head, answers: Sequence[Choice], echoes: Sequence[str], per_prompt: int) -> dict[str, Any]:
+    finished = [answer.finished for answer in answers if answer.finished]
+    body = head.body(
+        "text_completion",
+        choices=[
+            {
+                "index": index,
+                "text": echo + answer.text,
+                "logprobs": None,
+                "finish_reason": "length" if answer.finished and answer.finished.reason == "length" else "stop",
+            }
+            for index, (answer, echo) in enumerate(zip(answers, echoes, strict=True))
+        ],
+        usage=render_usage(total_usage(finished, per_prompt)),
+    )
+    return body | ({"timings": render_timings(finished[0])} if len(answers) == 1 else {})

@@ -1,0 +1,152 @@
+"""The fields of OpenAI's requests that can be more than one type, each read into one."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from marshmallow import ValidationError, fields
+
+from rkllama_flask.generation.request import JsonFormat, ToolChoice
+
+_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+_OTHER_PARTS = {"image_url": "an image", "input_image": "an image", "input_audio": "audio", "file": "a file"}
+
+
+class Content(fields.Field[str]):
+    """A message's text: a string, or a list of parts whose texts are joined by line breaks."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list):
+            raise ValidationError("must be a string or a list of parts")
+        return "\n".join(_part_text(part, index) for index, part in enumerate(value))
+
+
+def _part_text(part: Any, index: int) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if not isinstance(kind, str):
+        raise ValidationError({index: ["must be an object with a type"]})
+    if kind in _OTHER_PARTS:
+        raise ValidationError({index: [f"is {_OTHER_PARTS[kind]}, but the models here read only text"]})
+    if kind not in _TEXT_PARTS:
+        raise ValidationError({index: {"type": ["must be 'text'"]}})
+    name = _TEXT_PARTS[kind]
+    if not isinstance(part.get(name), str):
+        raise ValidationError({index: {name: ["must be a string"]}})
+    return str(part[name])
+
+
+class Arguments(fields.Field[str]):
+    """A call's arguments: the JSON text of an object; an empty text is an empty object."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("must be a string")
+        try:
+            arguments = json.loads(value or "{}")
+        except (ValueError, RecursionError) as error:
+            raise ValidationError("must be the JSON text of an object") from error
+        if not isinstance(arguments, dict):
+            raise ValidationError("must be the JSON text of an object")
+        return value or "{}"
+
+
+class Choice(NamedTuple):
+    """A tool choice; `allowed` are the only names on offer, None for all."""
+
+    choice: ToolChoice
+    allowed: frozenset[str] | None = None
+
+
+class ToolChoiceField(fields.Field[Choice]):
+    """`none`, `auto`, `required`, one function, or a list of allowed ones."""
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow's own way to say it
+        "invalid": "must be none, auto, required, or an object that names a function or the allowed tools"
+    }
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Choice:
+        if value in ("none", "auto", "required"):
+            return Choice(ToolChoice(value))
+        kind = value.get("type") if isinstance(value, Mapping) else None
+        if kind == "function":
+            return Choice(ToolChoice("named", self._name(value)))
+        allowed = value.get("allowed_tools") if kind == "allowed_tools" else None
+        if not isinstance(allowed, Mapping) or allowed.get("mode") not in ("auto", "required"):
+            raise self.make_error("invalid")
+        tools = allowed.get("tools")
+        if not isinstance(tools, list):
+            raise self.make_error("invalid")
+        return Choice(ToolChoice(allowed["mode"]), frozenset(self._name(tool) for tool in tools))
+
+    def _name(self, value: Any) -> str:
+        function = value.get("function") if isinstance(value, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(name, str):
+            raise self.make_error("invalid")
+        return name
+
+
+class ResponseFormat(fields.Field[JsonFormat | None]):
+    """`text` (None), `json_object` (with llama-server's `schema`, if sent), or `json_schema`."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> JsonFormat | None:
+        if not isinstance(value, Mapping):
+            raise ValidationError("must be an object")
+        match value.get("type"):
+            case "text":
+                return None
+            case "json_object":
+                return JsonFormat(_json_schema(value.get("schema"), "schema"))
+            case "json_schema":
+                wrapper = value.get("json_schema")
+                if not isinstance(wrapper, Mapping):
+                    raise ValidationError({"json_schema": ["must be an object with a schema"]})
+                try:
+                    return JsonFormat(_json_schema(wrapper.get("schema"), "schema"))
+                except ValidationError as error:
+                    raise ValidationError({"json_schema": error.messages}) from error
+            case _:
+                raise ValidationError({"type": ["must be text, json_object or json_schema"]})
+
+
+def _json_schema(value: Any, name: str) -> Mapping[str, Any] | bool | None:
+    if value is None or isinstance(value, bool | Mapping):
+        return value
+    raise ValidationError({name: ["must be a JSON Schema: an object, true or false"]})
+
+
+Prompt = str | tuple[int, ...]
+
+
+class Prompts(fields.Field[tuple[Prompt, ...]]):
+    """A prompt or a list of prompts, each a string or a list of token ids."""
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow's own way to say it
+        "required": "is required",
+        "invalid": "must be a string, a list of strings, a list of token ids, or a list of such lists",
+        "empty": "must not be empty",
+    }
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> tuple[Prompt, ...]:
+        if isinstance(value, str):
+            return (value,)
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        if not value:
+            raise self.make_error("empty")
+        if _are_ids(value):
+            return (tuple(value),)
+        return tuple(self._one(item) for item in value)
+
+    def _one(self, item: Any) -> Prompt:
+        if isinstance(item, str):
+            return item
+        if isinstance(item, list) and item and _are_ids(item):
+            return tuple(item)
+        raise self.make_error("invalid")
+
+
+def _are_ids(items: list[Any]) -> bool:
+    return all(type(item) is int and 0 <= item < 2**31 for item in items)

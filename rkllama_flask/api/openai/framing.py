@@ -1,0 +1,172 @@
+"""Chunks as server-sent events.
+
+Of a chunk only its text changes from token to token. Each kind of chunk is serialised once per response and cut where
+the text stands; a token then costs one `json.dumps` of its text.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rkllama_flask.api.openai.choices import ChoiceEvent, Content, total_usage
+from rkllama_flask.api.openai.errors import dialect
+from rkllama_flask.api.openai.usage import render_timings, render_usage
+from rkllama_flask.catalog.model import Model
+from rkllama_flask.errors import RkllamaError
+from rkllama_flask.generation.events import Finished, Reasoning, Text, ToolArguments, ToolCallStarted
+
+_HOLE = "\0text\0"
+
+
+class Head(NamedTuple):
+    """What every body and chunk of one response begins with."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+    @classmethod
+    def of(cls, model: Model, prefix: str) -> "Head":
+        """A new one: an id that begins with `prefix`, the time now, and a fingerprint that follows the weights."""
+        return cls(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model.name, f"fp_{model.digest[:12]}")
+
+    def body(self, kind: str, **rest: Any) -> dict[str, Any]:
+        """A body or chunk of this `object` kind, with the rest of its keys."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.system_fingerprint,
+            **rest,
+        }
+
+
+class _Chunks:
+    """What both kinds of stream share: the frame of a chunk, and the end with usage and `[DONE]`.
+
+    `count` choices are to come, `per_prompt` of them for each prompt.
+    """
+
+    content_type = "text/event-stream; charset=utf-8"
+    heartbeat = b": keep-alive\n\n"
+    kind: str
+
+    def __init__(self, head: Head, *, count: int, per_prompt: int, include_usage: bool) -> None:
+        self._head = head
+        self._count = count
+        self._per_prompt = per_prompt
+        self._include_usage = include_usage
+        self._finished: list[Finished] = []
+        self._cut: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+
+    def error(self, error: RkllamaError, request_id: str, /) -> bytes:
+        """An error after the first chunk: SDKs raise on the key, and no `[DONE]` follows."""
+        return _event(dialect.render_error(error, request_id))
+
+    def _chunk(self, choice: dict[str, Any], **rest: Any) -> bytes:
+        return _event(self._body([choice], **rest))
+
+    def _fill(self, index: int, name: str, text: str, choice: Callable[[str], dict[str, Any]]) -> bytes:
+        """The chunk that `choice` makes of a text; serialised once for each index and name."""
+        if (index, name) not in self._cut:
+            before, after = self._chunk(choice(_HOLE)).split(json.dumps(_HOLE).encode())
+            self._cut[index, name] = before, after
+        before, after = self._cut[index, name]
+        return before + json.dumps(text).encode() + after
+
+    def _end(self, finished: Finished) -> bytes:
+        """What follows a choice's last chunk: nothing, until the last choice has ended."""
+        self._finished.append(finished)
+        if len(self._finished) < self._count:
+            return b""
+        end = b"data: [DONE]\n\n"
+        if not self._include_usage:
+            return end
+        usage = render_usage(total_usage(self._finished, self._per_prompt))
+        return _event(self._head.body(self.kind, choices=[], usage=usage)) + end
+
+    def _timings(self, finished: Finished) -> dict[str, Any]:
+        return {"timings": render_timings(finished)} if self._count == 1 else {}
+
+    def _body(self, choices: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
+        usage = {"usage": None} if self._include_usage else {}
+        return self._head.body(self.kind, choices=choices, **usage, **rest)
+
+
+class ChatChunks(_Chunks):
+    """The stream of `POST /v1/chat/completions`: a role first, then deltas, then the reason for the end alone."""
+
+    kind = "chat.completion.chunk"
+    _begun = -1
+
+    def frame(self, item: ChoiceEvent, /) -> bytes:
+        index, event = item
+        opening = b""
+        if index > self._begun:
+            self._begun = index
+            opening = self._chunk(_delta(index, {"role": "assistant", "content": ""}))
+        return opening + self._frame(index, event)
+
+    def _frame(self, index: int, event: Content) -> bytes:
+        match event:
+            case Text(text):
+                return self._fill(index, "content", text, lambda hole: _delta(index, {"content": hole}))
+            case Reasoning(text):
+                return self._fill(index, "reasoning", text, lambda hole: _delta(index, {"reasoning_content": hole}))
+            case ToolCallStarted(call, call_id, name):
+                function = {"name": name, "arguments": ""}
+                return self._chunk(_call_delta(index, call, id=call_id, type="function", function=function))
+            case ToolArguments(call, text):
+                return self._fill(
+                    index, f"call {call}", text, lambda hole: _call_delta(index, call, function={"arguments": hole})
+                )
+            case Finished():
+                return self._chunk(_delta(index, {}, event.reason), **self._timings(event)) + self._end(event)
+
+
+class TextChunks(_Chunks):
+    """The stream of `POST /v1/completions`; `echoes` are the prompts that are sent back first, by index."""
+
+    kind = "text_completion"
+
+    def __init__(
+        self, head: Head, *, count: int, per_prompt: int, include_usage: bool, echoes: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(head, count=count, per_prompt=per_prompt, include_usage=include_usage)
+        self._echoes = dict(enumerate(echoes))
+
+    def frame(self, item: ChoiceEvent, /) -> bytes:
+        index, event = item
+        echo = self._echoes.pop(index, "")
+        opening = self._text(index, echo) if echo else b""
+        match event:
+            case Text(text):
+                return opening + self._text(index, text)
+            case Finished():
+                last = _text_choice(index, "", "length" if event.reason == "length" else "stop")
+                return opening + self._chunk(last, **self._timings(event)) + self._end(event)
+            case _:
+                return opening
+
+    def _text(self, index: int, text: str) -> bytes:
+        return self._fill(index, "text", text, lambda hole: _text_choice(index, hole))
+
+
+def _delta(index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+
+def _call_delta(index: int, call: int, **fields: Any) -> dict[str, Any]:
+    return _delta(index, {"tool_calls": [{"index": call, **fields}]})
+
+
+def _text_choice(index: int, text: str, reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(body, separators=(',', ':'))}\n\n".encode()

@@ -1,0 +1,39 @@
+"""`GET /v1/models` and `/v1/models/{id}`.
+
+Anthropic's SDK lists models at the same path, so what it reads stands there too.
+"""
+
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Response, jsonify
+
+from rkllama_flask.api.context import services
+from rkllama_flask.catalog.model import Model
+
+
+def list_models() -> Response:
+    """Every model on disk."""
+    models = [_render(model, model.name) for model in services().catalog.list()]
+    names = [model["id"] for model in models] or [None]
+    return jsonify(object="list", data=models, has_more=False, first_id=names[0], last_id=names[-1])
+
+
+def retrieve_model(name: str) -> Response:
+    """One model under the name it was asked by, which may hold `:` and `/`. Raises ModelNotFound."""
+    return jsonify(_render(services().catalog.find(name), name))
+
+
+def _render(model: Model, name: str) -> dict[str, Any]:
+    changed = datetime.fromtimestamp(int(model.modified_at), timezone.utc)
+    return {
+        "id": name,
+        "object": "model",
+        "created": int(model.modified_at),
+        "owned_by": "library",
+        "context_length": model.context_length,
+        "type": "model",
+        "display_name": model.name,
+        "created_at": changed.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+    }

@@ -1,0 +1,104 @@
+"""From a checked OpenAI body to words that belong to no API."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rkllama_flask.api.openai.fields import Choice
+from rkllama_flask.errors import InvalidRequest
+from rkllama_flask.generation.request import Message, Tool, ToolCall, ToolChoice
+from rkllama_flask.runtime.sampling import Sampling
+
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repeat_penalty",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+)
+
+
+def messages_of(checked: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """The conversation. A tool's answer gets the name of its function through the id of the call."""
+    called: dict[str, str] = {}
+    messages = []
+    for one in checked:
+        calls = _calls_of(one)
+        called |= {call.id: call.name for call in calls if call.id}
+        messages.append(_message_of(one, calls, called))
+    return tuple(messages)
+
+
+def _message_of(one: Mapping[str, Any], calls: tuple[ToolCall, ...], called: Mapping[str, str]) -> Message:
+    content = one.get("content") or one.get("refusal", "")
+    match one["role"]:
+        case "tool" | "function":
+            call_id = one.get("tool_call_id")
+            name = one.get("name") or called.get(call_id or "")
+            return Message("tool", content, tool_call_id=call_id, name=name)
+        case "assistant":
+            reasoning = one.get("reasoning_content") or one.get("reasoning")
+            return Message("assistant", content, reasoning=reasoning, tool_calls=calls)
+        case "user":
+            return Message("user", content)
+        case _:
+            return Message("system", content)
+
+
+def _calls_of(one: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = [(call["function"], call.get("id")) for call in one.get("tool_calls", ())]
+    if not calls and "function_call" in one:
+        calls = [(one["function_call"], None)]
+    return tuple(ToolCall(function["name"], function["arguments"], call_id) for function, call_id in calls)
+
+
+def tools_of(fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """The functions on offer and the choice among them. Raises InvalidRequest for a choice of what isn't there."""
+    functions = [tool["function"] for tool in fields["tools"]]
+    tools = tuple(Tool(f["name"], f["description"], f["parameters"], f["strict"]) for f in functions)
+    choice, allowed = fields.get("tool_choice", Choice(ToolChoice()))
+    if allowed is not None:
+        tools = tuple(tool for tool in tools if tool.name in allowed)
+    if choice.mode == "named" and choice.name not in {tool.name for tool in tools}:
+        raise InvalidRequest(f"'tool_choice' names '{choice.name}', which is not among the tools.", param="tool_choice")
+    if choice.mode == "required" and not tools:
+        raise InvalidRequest("'tool_choice' is required, but there are no tools.", param="tool_choice")
+    return tools, choice
+
+
+def sampling_of(fields: Mapping[str, Any]) -> Sampling:
+    """The parameters that were sent. A top_k of 0 or -1 asks for all tokens, which no runtime here offers."""
+    said = {name: fields[name] for name in _SAMPLING if name in fields}
+    if "repetition_penalty" in fields:
+        said.setdefault("repeat_penalty", fields["repetition_penalty"])
+    if fields.get("top_k", 0) > 0:
+        said["top_k"] = fields["top_k"]
+    return Sampling(**said)
+
+
+def unapplied_sampling(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `sampling_of` had to leave out."""
+    return ("top_k",) if fields.get("top_k", 1) <= 0 else ()
+
+
+def limit_of(fields: Mapping[str, Any]) -> int | None:
+    """The token limit; 0 and -1 mean that there is none. `max_completion_tokens` wins over `max_tokens`."""
+    limit: int = fields.get("max_completion_tokens") or fields.get("max_tokens") or 0
+    return limit if limit > 0 else None
+
+
+def thinking_of(fields: Mapping[str, Any]) -> tuple[bool | str | None, dict[str, Any]]:
+    """Whether and how hard to think, and what is left for the chat template. "Not at all" wins, then an effort."""
+    arguments = dict(fields["chat_template_kwargs"])
+    switches = [fields.get("enable_thinking"), arguments.pop("enable_thinking", None)]
+    if not all(switch is None or isinstance(switch, bool) for switch in switches):
+        raise InvalidRequest(
+            "'chat_template_kwargs.enable_thinking' must be true or false.",
+            param="chat_template_kwargs.enable_thinking",
+        )
+    effort = fields.get("reasoning", {}).get("effort") or fields.get("reasoning_effort")
+    if False in switches or effort == "none":
+        return False, arguments
+    return effort or (True if True in switches else None), arguments

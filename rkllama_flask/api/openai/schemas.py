@@ -1,0 +1,149 @@
+"""The request bodies of chat completions and completions: what is honoured, and what is only known.
+
+A field of the specification that changes nothing in an answer (`user`, `metadata`, `store`, …) is accepted by not being
+here. One that would change it and can't be honoured is `Unapplied`: its name is told to the client.
+"""
+
+from typing import Any
+
+from marshmallow import ValidationError, validates_schema
+from marshmallow.validate import Length, OneOf, Range
+
+from rkllama_flask.api.openai.fields import Arguments, Content, Prompts, ResponseFormat, ToolChoiceField
+from rkllama_flask.api.schema import (
+    Boolean,
+    Integer,
+    List,
+    Nested,
+    Number,
+    Object,
+    RequestSchema,
+    String,
+    StringOrList,
+    Unapplied,
+)
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+_NAME = Length(min=1, max=256, error="must have 1 to 256 characters")
+_NOT_EMPTY = Length(min=1, error="must not be empty")
+
+
+class CalledFunctionSchema(RequestSchema):
+    name = String(required=True, validate=_NAME)
+    arguments = Arguments(load_default="{}")
+
+
+class ToolCallSchema(RequestSchema):
+    id = String()
+    type = String(validate=OneOf(["function"]))
+    function = Nested(CalledFunctionSchema, required=True)
+
+
+class MessageSchema(RequestSchema):
+    """One message of any role. Only an assistant may say nothing: its message can consist of calls."""
+
+    role = String(required=True, validate=OneOf(["developer", "system", "user", "assistant", "tool", "function"]))
+    content = Content()
+    refusal = String()
+    reasoning_content = String()
+    reasoning = String()
+    name = String()
+    tool_calls = List(Nested(ToolCallSchema))
+    function_call = Nested(CalledFunctionSchema)
+    tool_call_id = String()
+
+    @validates_schema
+    def _check_content(self, data: dict[str, Any], **_: Any) -> None:
+        if "content" not in data and data.get("role") != "assistant":
+            raise ValidationError("is required", "content")
+
+
+class FunctionSchema(RequestSchema):
+    name = String(required=True, validate=_NAME)
+    description = String(load_default="")
+    parameters = Object(load_default=dict)
+    strict = Boolean(load_default=False)
+
+
+class ToolSchema(RequestSchema):
+    type = String(load_default="function", validate=OneOf(["function"]))
+    function = Nested(FunctionSchema, required=True)
+
+
+class StreamOptionsSchema(RequestSchema):
+    include_usage = Boolean(load_default=False)
+    include_obfuscation = Boolean()
+
+
+class ReasoningSchema(RequestSchema):
+    effort = String(validate=OneOf(EFFORTS))
+
+
+class CommonSchema(RequestSchema):
+    """What both kinds of completion have."""
+
+    model = String()
+    stream = Boolean(load_default=False)
+    stream_options = Nested(StreamOptionsSchema)
+    max_tokens = Integer(validate=Range(min=-1))
+    n = Integer(load_default=1, validate=Range(1, 128))
+    stop = StringOrList(load_default=())
+    use_cache = String(validate=_NOT_EMPTY)
+
+    temperature = Number(validate=Range(0, 2))
+    top_p = Number(validate=Range(0, 1))
+    top_k = Integer(validate=Range(min=-1))
+    frequency_penalty = Number(validate=Range(-2, 2))
+    presence_penalty = Number(validate=Range(-2, 2))
+    repeat_penalty = Number(validate=Range(min=0, min_inclusive=False))
+    repetition_penalty = Number(validate=Range(min=0, min_inclusive=False))
+    mirostat = Integer(validate=OneOf([0, 1, 2]))
+    mirostat_tau = Number(validate=Range(min=0))
+    mirostat_eta = Number(validate=Range(min=0))
+
+    seed = Unapplied()
+    min_p = Unapplied(neutral=(0, 0.0))
+    typical_p = Unapplied(neutral=(1, 1.0))
+    tfs_z = Unapplied(neutral=(1, 1.0))
+    repeat_last_n = Unapplied()
+    logit_bias = Unapplied(neutral=({}, []))
+    grammar = Unapplied(neutral=("",))
+    json_schema = Unapplied(neutral=({},))
+
+
+class ChatSchema(CommonSchema):
+    """`POST /v1/chat/completions`."""
+
+    messages = List(Nested(MessageSchema), required=True, validate=_NOT_EMPTY)
+    max_completion_tokens = Integer(validate=Range(min=-1))
+    tools = List(Nested(ToolSchema), load_default=list)
+    tool_choice = ToolChoiceField()
+    parallel_tool_calls = Boolean(load_default=True)
+    response_format = ResponseFormat()
+    reasoning_effort = String(validate=OneOf(EFFORTS))
+    reasoning = Nested(ReasoningSchema)
+    enable_thinking = Boolean()
+    chat_template_kwargs = Object(load_default=dict)
+    modalities = List(
+        String(validate=OneOf(["text"], error="must be 'text': the models here write only text")), validate=_NOT_EMPTY
+    )
+
+    logprobs = Unapplied(neutral=(False,))
+    top_logprobs = Unapplied(neutral=(0,))
+    verbosity = Unapplied(neutral=("medium",))
+    audio = Unapplied()
+    web_search_options = Unapplied()
+    functions = Unapplied(neutral=([],))
+    function_call = Unapplied(neutral=("none", "auto"))
+
+
+class CompletionSchema(CommonSchema):
+    """`POST /v1/completions`."""
+
+    prompt = Prompts(required=True)
+    suffix = String()
+    echo = Boolean(load_default=False)
+
+    logprobs = Unapplied()
+    best_of = Unapplied(neutral=(1,))

@@ -1,0 +1,60 @@
+"""What operators and load balancers ask: `/health` (alive, and how it stands) and `/ready` (send requests here?)."""
+
+from flask import Blueprint, Response, jsonify
+
+import rkllama_flask
+from rkllama_flask.api.context import services
+from rkllama_flask.errors import Unavailable
+
+blueprint = Blueprint("ops", __name__)
+
+
+class NotReady(Unavailable):
+    """The server lives, and asks to be asked later."""
+
+    code = "not_ready"
+
+
+@blueprint.get("/health")
+@blueprint.get("/v1/health")
+def health() -> Response:
+    """How the server stands. 200 as long as it can answer at all."""
+    inference, config = services().inference, services().config
+    status = inference.status()
+    return jsonify(
+        status=_word(ready=status.ready, draining=status.draining),
+        version=rkllama_flask.__version__,
+        ready=status.ready,
+        busy=status.busy,
+        queue={"waiting": status.waiting, "expected_wait": round(status.expected_wait, 3)},
+        models=[
+            {
+                "name": resident.model.name,
+                "format": resident.model.format,
+                "context_length": resident.context_length,
+                "loaded_at": resident.loaded_at,
+                "expires_at": resident.expires_at,
+            }
+            for resident in inference.resident()
+        ],
+        config={"error": config.error},
+        crashes=dict(status.crashes),
+    )
+
+
+@blueprint.get("/ready")
+def ready() -> Response:
+    """200 when a request would be taken up now; 503 while a model loads and while the server shuts down."""
+    status = services().inference.status()
+    if not status.ready:
+        raise NotReady(
+            f"The server is {_word(ready=status.ready, draining=status.draining)}.",
+            retry_after=2 if status.draining else 1,
+        )
+    return jsonify(status="ok")
+
+
+def _word(*, ready: bool, draining: bool) -> str:
+    if draining:
+        return "draining"
+    return "ok" if ready else "loading"

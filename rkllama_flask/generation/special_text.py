@@ -1,0 +1,166 @@
+"""Client text that looks like special tokens, kept apart from the template's own.
+
+A template works on the client's strings (trims, splits, compares), so they can't be replaced by opaque marks. Only what
+looks like a special token is: before rendering, each of its characters is exchanged for a private-use one, which keeps
+length and order; after rendering those characters are changed back and their place is marked untrusted. Everything else
+may be treated as the template's own, because it can't become special.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TypeVar
+
+from rkllama_flask.generation.segments import Prompt, Segment
+
+MODEL_TAGS = (
+    *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tools>", "</tools>"),
+    *("<tool_response>", "</tool_response>", "<answer>", "</answer>"),
+)
+"""Markup that a model writes in its own turns."""
+
+WELL_KNOWN = (
+    *MODEL_TAGS,
+    # ChatML, Qwen, InternLM2
+    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *("<|image_pad|>", "<|video_pad|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
+    *("<|repo_name|>", "<|file_sep|>", "<|action_start|>", "<|action_end|>", "<|interpreter|>", "<|plugin|>"),
+    # Llama 3
+    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"),
+    *("<|python_tag|>", "<|finetune_right_pad_id|>", "<|step_id|>"),
+    # Llama 2, Mistral, SentencePiece
+    *("<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
+    *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
+    *("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"),
+    *("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
+    # Gemma
+    *("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+    # DeepSeek
+    *(
+        "<｜begin▁of▁sentence｜>",
+        "<｜end▁of▁sentence｜>",
+        "<｜User｜>",
+        "<｜Assistant｜>",
+        "<｜System｜>",
+        "<｜▁pad▁｜>",
+    ),
+    *(
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁calls▁end｜>",
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁call▁end｜>",
+        "<｜tool▁sep｜>",
+    ),
+    *("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"),
+    *("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", "<|EOT|>"),
+    # Phi, Zephyr, GLM, gpt-oss, Command R
+    *("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>", "<|/tool|>", "<|tool_call|>", "<|/tool_call|>"),
+    *("<|tool_response|>", "<|im_sep|>", "<|observation|>", "[gMASK]", "<sop>", "<|start|>", "<|channel|>"),
+    *("<|message|>", "<|return|>", "<|call|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
+    *("<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>"),
+    # MiniCPM
+    *("<用户>", "<AI>", "<image>", "</image>", "<|execute_start|>", "<|execute_end|>", "<|thought_start|>"),
+    *("<|thought_end|>", "<|tool_call_start|>", "<|tool_call_end|>"),
+)
+"""The special strings of every family that has a built-in template, and of some that bring their own."""
+
+_PRIVATE = range(0x100000, 0x10FFFE)
+_PRIVATE_USE = re.compile("[\U000f0000-\U0010ffff]")
+
+T = TypeVar("T")
+
+
+class SpecialText:
+    """A set of special strings, ready to be found in text."""
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        self.strings = tuple(sorted(set(strings) - {""}, key=lambda string: (-len(string), string)))
+        self._pattern = re.compile("|".join(map(re.escape, self.strings)) or "(?!)")
+        self._heads = {string[:cut] for string in self.strings for cut in range(1, len(string))}
+        self._tails = {string[cut:] for string in self.strings for cut in range(1, len(string))}
+        self._longest = max(map(len, self.strings), default=0)
+        self.alphabet = "".join(sorted({letter for string in self.strings for letter in string}))
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where special strings stand in `text`, the longest at each place."""
+        return (match.span() for match in self._pattern.finditer(text))
+
+    def edges(self, text: str) -> Iterator[tuple[int, int]]:
+        """The ends of `text` that would complete a special string together with what is put beside them."""
+        start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+        for size in range(min(self._longest, end - start), 0, -1):
+            if text[start : start + size] in self._tails:
+                yield start, start + size
+                break
+        for size in range(min(self._longest, end - start), 0, -1):
+            if text[end - size : end] in self._heads:
+                yield end - size, end
+                break
+
+
+@lru_cache(maxsize=16)
+def special_text(strings: frozenset[str]) -> SpecialText:
+    """The compiled set; kept, because a tokenizer can have thousands."""
+    return SpecialText(strings)
+
+
+class Cover:
+    """Private-use characters for what looks special, for one rendering.
+
+    `texts` is everything that can reach the output: no character in it is used as a private one.
+    """
+
+    def __init__(self, special: SpecialText, texts: Iterable[str]) -> None:
+        self._special = special
+        taken = {letter for text in texts for letter in _PRIVATE_USE.findall(text)}
+        free = (chr(code) for code in _PRIVATE if chr(code) not in taken)
+        pairs = dict(zip(special.alphabet, free, strict=False))
+        self._cover = str.maketrans(pairs)
+        self._uncover = str.maketrans({private: letter for letter, private in pairs.items()})
+        self._covered = re.compile(f"[{''.join(pairs.values())}]+" if pairs else "(?!)")
+
+    def text(self, text: str, *, allowed: frozenset[str] = frozenset()) -> str:
+        """`text` with its look-alikes covered, but for those in `allowed`."""
+        spans = [span for span in self._special.spans(text) if text[slice(*span)] not in allowed]
+        for start, end in (*spans, *self._special.edges(text)):
+            if not (allowed and any(tag in text[start:end] for tag in allowed)):
+                text = text[:start] + text[start:end].translate(self._cover) + text[end:]
+        return text
+
+    def value(self, value: T) -> T:
+        """A JSON value with every string and key in it covered."""
+        if isinstance(value, str):
+            return self.text(value)  # type: ignore[return-value]
+        if isinstance(value, Mapping):
+            return {self.value(key): self.value(item) for key, item in value.items()}  # type: ignore[return-value]
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]  # type: ignore[return-value]
+        return value
+
+    def prompt(self, rendered: str) -> Prompt:
+        """The rendered text in segments, the covered parts uncovered and untrusted."""
+        segments, done = [], 0
+        for match in self._covered.finditer(rendered):
+            segments.append(Segment(rendered[done : match.start()], trusted=True))
+            segments.append(Segment(match.group().translate(self._uncover), trusted=False))
+            done = match.end()
+        segments.append(Segment(rendered[done:], trusted=True))
+        return Prompt(tuple(segment for segment in segments if segment.text))
+
+
+def neutralise(prompt: Prompt, special_strings: Iterable[str] = ()) -> str:
+    """The prompt as one string for a runtime that takes special strings for tokens wherever they stand.
+
+    A special string that reaches into untrusted text gets a space after its first character (`< |im_end|>`), which no
+    tokenizer joins again. `special_strings` empty means the well-known ones of every family.
+    """
+    special = special_text(frozenset(special_strings) or frozenset(WELL_KNOWN))
+    text, trusted = prompt.text, bytearray()
+    for segment in prompt.segments:
+        trusted.extend(bytes([segment.trusted]) * len(segment.text))
+    while breaks := [start + 1 for start, end in special.spans(text) if 0 in trusted[start:end]]:
+        for place in reversed(breaks):
+            text = f"{text[:place]} {text[place:]}"
+            trusted.insert(place, 0)
+    return text

@@ -1,0 +1,152 @@
+"""Prompts as token ids: exactly the model's own cuts, and no special token that the template did not write."""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one text at a time; its threads would warn about forks
+
+import tokenizers
+
+from rkllama_flask.catalog.gguf import GgufUnreadable, read_metadata
+from rkllama_flask.catalog.model import Model
+from rkllama_flask.errors import ModelUnusable
+from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
+from rkllama_flask.generation.segments import Prompt, Segment
+from rkllama_flask.generation.special_text import WELL_KNOWN, neutralise
+
+__all__ = ["Tokenizer", "neutralise"]
+
+_MARKER = re.compile(r"<[|｜].*[|｜]>")
+_NONCE = secrets.token_hex(8)
+
+
+class Tokenizer:
+    """One model's tokenizer.
+
+    The library looks for special tokens in all of a text. So it is told to find none, and each special string in
+    trusted text is replaced by an alias that no client can know, a token added beside the vocabulary; its id is
+    changed to the real one afterwards. The text stays in one piece, which keeps the cuts at segment borders as the
+    model learned them.
+    """
+
+    def __init__(self, library: tokenizers.Tokenizer, *, bos: int | None, adds_bos: bool) -> None:
+        self._library = library
+        self._bos = bos if adds_bos else None
+        special = {id_: token for id_, token in library.get_added_tokens_decoder().items() if token.special}
+        self.special_strings = tuple(token.content for token in special.values())
+        self._ids: dict[int, int] = {}
+        self._aliases: dict[str, str] = {}
+        library.encode_special_tokens = True
+        aliases = []
+        for number, (id_, token) in enumerate(special.items()):
+            alias = f"\U0010fffd{_NONCE}{number:x}\U0010fffd"
+            aliases.append(
+                tokenizers.AddedToken(
+                    alias,
+                    special=False,
+                    normalized=False,
+                    lstrip=token.lstrip,
+                    rstrip=token.rstrip,
+                    single_word=token.single_word,
+                )
+            )
+            self._aliases[token.content] = alias
+            self._ids[id_] = id_
+        library.add_tokens(aliases)
+        self._ids = {library.token_to_id(alias.content): id_ for alias, id_ in zip(aliases, special, strict=True)}
+        longest_first = sorted(self._aliases, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    @classmethod
+    def for_model(cls, model: Model) -> "Tokenizer | None":
+        """From `tokenizer.json` beside the model, else from GGUF metadata; None where neither tells enough.
+
+        Reading takes up to seconds the first time. Raises ModelUnusable for a `tokenizer.json` that can't be read.
+        """
+        if model.tokenizer_path is not None:
+            try:
+                facts = model.tokenizer_path.stat()
+                return _from_json(model.tokenizer_path, facts.st_mtime_ns, facts.st_size)
+            except Exception as error:
+                raise ModelUnusable(f"The tokenizer.json of {model.name} can't be read: {error}") from error
+        if model.format == "gguf":
+            return _from_gguf(model.path, model.identity)
+        return None
+
+    def encode(self, prompt: Prompt | str, *, add_bos: bool = True) -> list[int]:
+        """The ids of a prompt; special tokens only from trusted segments, so never from a plain string.
+
+        A model that wants a token at the beginning of every text gets exactly one, also where the template wrote it.
+        """
+        segments = (Segment(prompt, trusted=False),) if isinstance(prompt, str) else prompt.segments
+        text, trusted = [], ""
+        for segment in segments:
+            if segment.trusted:
+                trusted += segment.text  # neighbours are joined: a special string may begin in one, end in the next
+                continue
+            text += [self._aliased(trusted), segment.text]
+            trusted = ""
+        encoded = self._library.encode("".join((*text, self._aliased(trusted))), add_special_tokens=False)
+        ids = [self._ids.get(id_, id_) for id_ in encoded.ids]
+        if self._bos is None or not add_bos:
+            return ids
+        written = 0
+        while written < len(ids) and ids[written] == self._bos:
+            written += 1
+        return [self._bos, *ids[written:]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these tokens, special ones too."""
+        return str(self._library.decode(list(ids), skip_special_tokens=False))
+
+    def count(self, text: str) -> int:
+        """How many tokens this text has by itself."""
+        return len(self.encode(text, add_bos=False))
+
+    def _aliased(self, text: str) -> str:
+        return self._special.sub(lambda match: self._aliases[match.group()], text)
+
+
+@lru_cache(maxsize=4)
+def _from_json(path: Path, _mtime_ns: int, _size: int) -> Tokenizer:
+    """One read of a file; the time and size only tell that it is still the same."""
+    described = json.loads(path.read_bytes())
+    beside = path.with_name("tokenizer_config.json")
+    config = json.loads(beside.read_bytes()) if beside.is_file() else {}
+    template = config.get("chat_template")
+    described.update(truncation=None, padding=None)
+    for token in described.get("added_tokens") or ():
+        token["special"] = token["special"] or _is_markup(
+            token["content"], template if isinstance(template, str) else ""
+        )
+    library = tokenizers.Tokenizer.from_str(json.dumps(described))
+    plain, complete = (library.encode("a", add_special_tokens=special).ids for special in (False, True))
+    start = complete[: len(complete) - len(plain)] if complete[-len(plain) :] == plain else complete[:1]
+    bos = start[0] if start else _id_of(library, config.get("bos_token"))
+    adds_bos = config.get("add_bos_token", bool(start))
+    return Tokenizer(library, bos=bos, adds_bos=bool(adds_bos))
+
+
+@lru_cache(maxsize=4)
+def _from_gguf(path: Path, _identity: str) -> Tokenizer | None:
+    try:
+        built = build_tokenizer(read_metadata(path, arrays=True))
+    except (GgufUnreadable, OSError):
+        return None
+    return None if built is None else Tokenizer(built.library, bos=built.bos, adds_bos=built.adds_bos)
+
+
+def _is_markup(token: str, template: str) -> bool:
+    """Whether an added token structures the conversation, rather than being plain vocabulary like a run of spaces."""
+    return token in WELL_KNOWN or _MARKER.fullmatch(token) is not None or (bool(token.strip()) and token in template)
+
+
+def _id_of(library: tokenizers.Tokenizer, token: str | Mapping[str, Any] | None) -> int | None:
+    content = token.get("content") if isinstance(token, Mapping) else token
+    return library.token_to_id(content) if isinstance(content, str) else None

@@ -1,0 +1,219 @@
+"""Reads the runtime's log lines: return codes say only that something failed, the lines say what and why.
+
+The texts are those the library is known to print. None of the patterns takes up text of a user, so a line that one of
+them knows may be shown where the library prints prompts as well.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from rkllama_flask.errors import ContextLengthExceeded, ModelUnusable, RkllamaError, RuntimeFailed
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the library says about a loaded model; None where it did not.
+
+    `context_limit` is the largest context in tokens the model was converted for, `dtype` its quantisation, `cpus` the
+    cores that help the NPU. This is the only place where the library tells these things.
+    """
+
+    context_limit: int | None = None
+    npu_cores: int | None = None
+    platform: str | None = None
+    dtype: str | None = None
+    toolkit_version: str | None = None
+    runtime_version: str | None = None
+    driver_version: str | None = None
+    cpus: tuple[int, ...] | None = None
+
+
+_FACTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"rkllm-runtime version: (?P<runtime_version>[^,]+), rknpu driver version: (?P<driver_version>[^,]+)"
+        r", platform: (?P<platform>\S+)",
+        r"rkllm-toolkit version: (?P<toolkit_version>[^,]+), max_context_limit: (?P<context_limit>\d+)"
+        r", npu_core_num: (?P<npu_cores>\d+)(?:, target_platform: (?P<platform>[^,\s]+))?"
+        r"(?:, model_dtype: (?P<dtype>\S+))?",
+        r"Enabled cpus: \[(?P<cpus>[\d, ]*)\]",
+    )
+)
+_NUMBERS = ("context_limit", "npu_cores")
+
+
+def read_facts(lines: Sequence[str]) -> ModelFacts:
+    """The facts in the lines of an init; a later line wins."""
+    found: dict[str, str] = {}
+    for line in lines:
+        for pattern in _FACTS:
+            if match := pattern.search(line):
+                found |= {name: value for name, value in match.groupdict().items() if value is not None}
+    cpus = found.pop("cpus", None)
+    numbers = {name: int(found.pop(name)) for name in _NUMBERS if name in found}
+    texts = {f.name: found[f.name] for f in fields(ModelFacts) if found.get(f.name, "unknown") != "unknown"}
+    return ModelFacts(
+        **texts,  # type: ignore[arg-type]  # what is left are the facts that are text
+        **numbers,
+        cpus=None if cpus is None else tuple(int(cpu) for cpu in re.findall(r"\d+", cpus)),
+    )
+
+
+class Known(NamedTuple):
+    """A line that tells why a call failed, and what to say of it; `{0}` is the pattern's first group."""
+
+    pattern: re.Pattern[str]
+    kind: Callable[[str], RkllamaError]
+    sentence: str
+
+
+def _known(pattern: str, kind: Callable[[str], RkllamaError], sentence: str) -> Known:
+    return Known(re.compile(pattern), kind, sentence)
+
+
+_REASONS = (
+    _known(
+        r"rkllm-runtime version is lower than the rkllm-toolkit version.*?to (\d[\w.]*) or higher",
+        ModelUnusable,
+        "The model was converted for a newer runtime: update librkllmrt.so to {0} or higher.",
+    ),
+    _known(
+        r"rkllm-runtime version is lower than the rkllm-toolkit version",
+        ModelUnusable,
+        "The model was converted for a newer runtime: update librkllmrt.so.",
+    ),
+    _known(
+        r"max_context\[(\d+)\] must be less than the model's max_context_limit\[(\d+)\]",
+        ModelUnusable,
+        "A context of {0} tokens was asked for, but the model was converted for {1} at most: ask for less.",
+    ),
+    _known(
+        r"target_platform does not match the real platform",
+        ModelUnusable,
+        "The model was converted for another Rockchip chip: take the file for this board's.",
+    ),
+    _known(
+        r"(?:model architecture (?:'?([\w.-]+)'? )?is not supported|unsupported model architecture)",
+        ModelUnusable,
+        "The model's architecture is not supported by this runtime: update librkllmrt.so.",
+    ),
+    _known(
+        r"invalid (?:rknn llm model magic|magic char)",
+        ModelUnusable,
+        "The file is no model of this runtime (RKLLM 1.0 files must be converted again with a current toolkit).",
+    ),
+    _known(
+        r"the model version is too old",
+        ModelUnusable,
+        "The model was converted with a toolkit that is too old: convert it again.",
+    ),
+    _known(
+        r"failed to open '|invalid rkllm model|failed to read (?:header|key-value|tensor)",
+        ModelUnusable,
+        "The model file is damaged or incomplete: download it again.",
+    ),
+    _known(
+        r"Platform error, must be",
+        RuntimeFailed,
+        "This machine has no NPU that the library knows (RK3588, RK3576, RK3562, RV1126B).",
+    ),
+    _known(
+        r"failed to open rknpu module",
+        RuntimeFailed,
+        "The NPU's driver does not answer: load the rknpu module, and let this user open /dev/dri, /dev/rknpu and "
+        "/dev/dma_heap.",
+    ),
+    _known(
+        r"enabled CPUs|CPUs 0 to 3 can be set",
+        ModelUnusable,
+        "These CPU cores can't be used: there must be at least as many as the model has NPU cores, and they must exist.",
+    ),
+    _known(
+        r"failed to malloc npu memory|failed to allocate handle",
+        RuntimeFailed,
+        "The NPU's memory is full: unload other models, or load this one with a smaller context.",
+    ),
+    _known(
+        r"(?:prompt cache file .*(?:does not exist|is empty)|failed to load prompt cache)",
+        RuntimeFailed,
+        "The prompt cache file can't be read: create it again.",
+    ),
+    _known(
+        r"the prompt do(?:se|es) not match the current model",
+        RuntimeFailed,
+        "The prompt cache was made with another model: create it again.",
+    ),
+    _known(
+        r"[Ll]ora adapter|Not Found Lora",
+        ModelUnusable,
+        "The LoRA adapter can't be used: it is missing, or was not converted for this model.",
+    ),
+    _known(
+        r"the context is not enough",
+        RuntimeFailed,
+        "The context was full and could not be shortened: send a shorter prompt.",
+    ),
+    _known(
+        r"matmul\S* run failed|failed to submit",
+        RuntimeFailed,
+        "A job failed on the NPU: check the driver (0.9.8 or newer) and the memory, then load the model again.",
+    ),
+    _known(
+        r"overflow detected at input",
+        RuntimeFailed,
+        "A number overflowed on the NPU: this model's conversion does not suit this chip.",
+    ),
+)
+
+_TOO_LONG = re.compile(
+    r"the length of prompt is greater than max context \(prompt: (\d+) tokens, max context: (\d+)\)"
+)
+_MATCHED = re.compile(r"kv cache matches (\d+) / (\d+) tokens of prompt")
+_OTHERS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"loading rkllm model from",
+        r"Enabled cpus num: \d+",
+        r"rknpu driver version is too low",
+        r"context to be full\[",
+        r"rkllm_run (?:ended|was aborted)",
+        r"GGML_ASSERT\(",
+    )
+)
+_ERROR = re.compile(r"E (?:rkllm|RKNN|rknn)\b[^:]*: *(.+)")
+_FOLDERS = re.compile(r"/(?:[^\s/'\"]+/)+")
+
+
+def failure(lines: Sequence[str], otherwise: RkllamaError, *, about: str = "") -> RkllamaError:
+    """The error that the lines of a failed call explain; `otherwise` where they don't.
+
+    `about` names the thing in question, in front of the sentence. Folders never appear in it.
+    """
+    for line in reversed(lines):
+        if match := _TOO_LONG.search(line):
+            return ContextLengthExceeded(int(match[1]), int(match[2]))
+    front = f"{about}: " if about else ""
+    for known in _REASONS:
+        for line in lines:
+            if match := known.pattern.search(line):
+                return known.kind(front + known.sentence.format(*match.groups()))
+    for line in reversed(lines):
+        if match := _ERROR.match(line):
+            return type(otherwise)(f"{front}the runtime says: {_FOLDERS.sub('', match[1])}")
+    return otherwise
+
+
+def prompt_tokens(lines: Sequence[str]) -> int | None:
+    """The length of the prompt in tokens, from the line about what of it was in the cache."""
+    for line in reversed(lines):
+        if match := _MATCHED.search(line):
+            return int(match[2])
+    return None
+
+
+def is_harmless(line: str) -> bool:
+    """Whether a line is known and so can't hold text of a user."""
+    patterns = (*_FACTS, _TOO_LONG, _MATCHED, *_OTHERS, *(known.pattern for known in _REASONS))
+    return any(pattern.search(line) for pattern in patterns)

@@ -39,21 +39,21 @@ def _cased_words(digits: str, endings: str) -> str:
 
 _DEEPSEEK_V3 = (
     r"\p{N}{1,3}",
-    r"[一-龥぀-ゟ゠-ヿ]+",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}",
 )
+_LLAMA3 = frozenset(("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"))
 _CUTS: dict[str, tuple[str, ...]] = {
     "default": (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
     "falcon": (r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"),
-    "deepseek-coder": (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}"),
+    "deepseek-coder": (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+", r"\p{N}"),
     "tekken": (_cased_words(r"\p{N}", ""),),
     "qwen35": (_words(r"\p{N}", r"\p{M}"),),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm"), _DEEPSEEK_V3),
     **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "minimax-m2"), (_cased_words(r"\p{N}{1,3}", f"{_ENDINGS}?"),)),
     **dict.fromkeys(
-        ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2")
-        + ("smaug-bpe", "dbrx", "chatglm-bpe", "glm4", "glm5"),
+        (*_LLAMA3, "smaug-bpe", "dbrx", "chatglm-bpe", "glm4", "glm5"),
         (_words(r"\p{N}{1,3}"),),
     ),
     **dict.fromkeys(
@@ -65,12 +65,13 @@ _CUTS: dict[str, tuple[str, ...]] = {
         (r"\p{N}", _GPT2),
     ),
     **dict.fromkeys(
-        ("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "gigachat", "a.x-4.0")
-        + ("mellum", "modern-bert", "jina-v2-code", "roberta-bpe"),
+        (
+            *("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "gigachat"),
+            *("a.x-4.0", "mellum", "modern-bert", "jina-v2-code", "roberta-bpe"),
+        ),
         (_GPT2,),
     ),
 }
-_LLAMA3 = frozenset(("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"))
 _WHOLE_WORDS = _LLAMA3 | {"tekken", "glm4", "glm5"}
 """A cut piece that is a token by itself is not merged from its parts."""
 _BOS_BY_DEFAULT = _LLAMA3 | {"tekken"}

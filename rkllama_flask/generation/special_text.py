@@ -9,60 +9,19 @@ may be treated as the template's own, because it can't become special.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from importlib.resources import files
 from typing import TypeVar
 
 from rkllama_flask.generation.segments import Prompt, Segment
 
 MODEL_TAGS = (
-    *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tools>", "</tools>"),
-    *("<tool_response>", "</tool_response>", "<answer>", "</answer>"),
+    *("<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "</tool_call>"),
+    *("<tools>", "</tools>", "<tool_response>", "</tool_response>"),
 )
 """Markup that a model writes in its own turns."""
 
-WELL_KNOWN = (
-    *MODEL_TAGS,
-    # ChatML, Qwen, InternLM2
-    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
-    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
-    *("<|image_pad|>", "<|video_pad|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
-    *("<|repo_name|>", "<|file_sep|>", "<|action_start|>", "<|action_end|>", "<|interpreter|>", "<|plugin|>"),
-    # Llama 3
-    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"),
-    *("<|python_tag|>", "<|finetune_right_pad_id|>", "<|step_id|>"),
-    # Llama 2, Mistral, SentencePiece
-    *("<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
-    *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
-    *("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"),
-    *("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
-    # Gemma
-    *("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
-    # DeepSeek
-    *(
-        "<｜begin▁of▁sentence｜>",
-        "<｜end▁of▁sentence｜>",
-        "<｜User｜>",
-        "<｜Assistant｜>",
-        "<｜System｜>",
-        "<｜▁pad▁｜>",
-    ),
-    *(
-        "<｜tool▁calls▁begin｜>",
-        "<｜tool▁calls▁end｜>",
-        "<｜tool▁call▁begin｜>",
-        "<｜tool▁call▁end｜>",
-        "<｜tool▁sep｜>",
-    ),
-    *("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"),
-    *("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", "<|EOT|>"),
-    # Phi, Zephyr, GLM, gpt-oss, Command R
-    *("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>", "<|/tool|>", "<|tool_call|>", "<|/tool_call|>"),
-    *("<|tool_response|>", "<|im_sep|>", "<|observation|>", "[gMASK]", "<sop>", "<|start|>", "<|channel|>"),
-    *("<|message|>", "<|return|>", "<|call|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
-    *("<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>"),
-    # MiniCPM
-    *("<用户>", "<AI>", "<image>", "</image>", "<|execute_start|>", "<|execute_end|>", "<|thought_start|>"),
-    *("<|thought_end|>", "<|tool_call_start|>", "<|tool_call_end|>"),
-)
+_LINES = files(__package__).joinpath("special_strings.txt").read_text(encoding="utf-8").splitlines()
+WELL_KNOWN = (*MODEL_TAGS, *(line for line in _LINES if line and not line.startswith("# ")))
 """The special strings of every family that has a built-in template, and of some that bring their own."""
 
 _PRIVATE = range(0x100000, 0x10FFFE)

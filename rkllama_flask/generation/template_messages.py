@@ -70,7 +70,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def covered(conversation: Iterable[Turn], cover: Cover, tags: frozenset[str]) -> list[Turn]:
-    """The conversation with special-looking text covered; `tags` may stand in what the model itself is said to have written."""
+    """The conversation with special-looking text covered, but for `tags` in what the model is said to have written."""
     found = []
     for turn in conversation:
         new = {key: value if key == "role" else cover.value(value) for key, value in turn.items()}

@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import jinja2
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 TIME_LIMIT = 2.0
@@ -40,7 +41,7 @@ class TemplateLimit(SecurityError):
 class _GenerationTag(Extension):
     """`{% generation %}…{% endgeneration %}` marks the model's turns for training; here only its body counts."""
 
-    tags = frozenset(("generation",))
+    tags: ClassVar[set[str]] = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
@@ -132,7 +133,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             raise TemplateLimit("the template computes too large a number")
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as jinja2 has it
+    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         if obj == self.tick:
             return self.tick()
         subject, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
@@ -142,7 +143,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             if name == "replace":
                 return _replace(subject, *args, **kwargs)
             if name == "join":
-                return _join(*args, d=subject)
+                return _join(args[0], subject)
         return super().call(context, obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:

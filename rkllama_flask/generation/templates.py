@@ -3,8 +3,8 @@
 Where a template can't express something, the conversation is bent, by these rules and no others:
 
 - System messages that follow each other at the start are joined by a blank line.
-- A template that takes no system message gets its text before the first user turn's text, with a blank line between; one
-  that takes none in mid-conversation gets it before the next user turn's text.
+- A template that takes no system message gets its text before the first user turn's text, with a blank line between;
+  one that takes none in mid-conversation gets it before the next user turn's text.
 - A template that knows no tools gets an instruction in the system text, and calls and results as tagged text.
 - Call ids are shortened for templates that insist on nine characters.
 - Thinking that a template can't switch off is closed before it begins.
@@ -102,13 +102,13 @@ class _Compiled:
         messages: Sequence[Message],
         *expected: str,
         tools: Sequence[Tool] = (),
-        form: _CallForm = _CallForm(),  # noqa: B008 - frozen
+        form: _CallForm = _CallForm(),
     ) -> bool:
         conversation = turns(messages, arguments_as_text=form.arguments_as_text, null_content=form.null_content)
         variables = {"messages": conversation, "tools": declarations(tools) or None, "add_generation_prompt": True}
         try:
             text = self.render({"bos_token": "", "eos_token": "", "documents": None, **variables})
-        except Exception:  # noqa: BLE001 - whatever a template does to say no
+        except Exception:  # whatever a template does to say no
             return False
         return all(probe in text for probe in expected)
 

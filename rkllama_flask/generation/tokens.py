@@ -22,7 +22,7 @@ from rkllama_flask.generation.special_text import WELL_KNOWN, neutralise
 
 __all__ = ["Tokenizer", "neutralise"]
 
-_MARKER = re.compile(r"<[|｜].*[|｜]>")
+_MARKER = re.compile("<[|\uff5c].*[|\uff5c]>")
 _NONCE = secrets.token_hex(8)
 
 
@@ -40,26 +40,12 @@ class Tokenizer:
         self._bos = bos if adds_bos else None
         special = {id_: token for id_, token in library.get_added_tokens_decoder().items() if token.special}
         self.special_strings = tuple(token.content for token in special.values())
-        self._ids: dict[int, int] = {}
-        self._aliases: dict[str, str] = {}
+        self._aliases = {
+            token.content: f"\U0010fffd{_NONCE}{number:x}\U0010fffd" for number, token in enumerate(special.values())
+        }
         library.encode_special_tokens = True
-        aliases = []
-        for number, (id_, token) in enumerate(special.items()):
-            alias = f"\U0010fffd{_NONCE}{number:x}\U0010fffd"
-            aliases.append(
-                tokenizers.AddedToken(
-                    alias,
-                    special=False,
-                    normalized=False,
-                    lstrip=token.lstrip,
-                    rstrip=token.rstrip,
-                    single_word=token.single_word,
-                )
-            )
-            self._aliases[token.content] = alias
-            self._ids[id_] = id_
-        library.add_tokens(aliases)
-        self._ids = {library.token_to_id(alias.content): id_ for alias, id_ in zip(aliases, special, strict=True)}
+        library.add_tokens([_renamed(token, self._aliases[token.content]) for token in special.values()])
+        self._ids = {library.token_to_id(self._aliases[token.content]): id_ for id_, token in special.items()}
         longest_first = sorted(self._aliases, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
@@ -140,6 +126,18 @@ def _from_gguf(path: Path, _identity: str) -> Tokenizer | None:
     except (GgufUnreadable, OSError):
         return None
     return None if built is None else Tokenizer(built.library, bos=built.bos, adds_bos=built.adds_bos)
+
+
+def _renamed(token: tokenizers.AddedToken, content: str) -> tokenizers.AddedToken:
+    """A token found as `token` is, under another name and also in text where special ones aren't looked for."""
+    return tokenizers.AddedToken(
+        content,
+        special=False,
+        normalized=False,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        single_word=token.single_word,
+    )
 
 
 def _is_markup(token: str, template: str) -> bool:

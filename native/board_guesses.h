@@ -4,7 +4,8 @@
  *
  * | variable | 1 means | default, and why |
  * |---|---|---|
- * | RKLLM_GUESS_ABORT_IN_PREFILL | an abort takes effect during prefill, not only between decode steps | 0: seen on 1.2.x |
+ * | RKLLM_GUESS_ABORT_IN_PREFILL | an abort takes effect during prefill, not only between decode steps
+ *   | 0: seen on 1.2.x |
  * | RKLLM_GUESS_KEEP_OWN_TOKENS | generated tokens stay in the KV cache after a keep_history = 0 run and can be reused
  *   | 0: the slower one, so nobody relies on it |
  * | RKLLM_GUESS_CACHE_ON_ABORT | an aborted run still writes its prompt cache file | 1: reported for 1.2.3 |

@@ -1,0 +1,128 @@
+"""What the API floor stands on, in memory: a catalog of two models and an inference that plays prepared events."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from rkllama_flask.catalog.model import Model
+from rkllama_flask.errors import InvalidRequest, ModelNotFound
+from rkllama_flask.generation.events import Event, Finished, Text, Timings, Usage
+from rkllama_flask.generation.request import GenerationRequest
+
+Script = Sequence[Event | Exception]
+
+
+def make_model(name: str, **changes: Any) -> Model:
+    values: dict[str, Any] = {
+        "name": name,
+        "path": Path(f"/models/{name}.rkllm"),
+        "format": "rkllm",
+        "identity": name,
+        "size": 3 * 2**20,
+        "modified_at": 1_700_000_000.5,
+        "digest": "ab" * 32,
+        "context_length": 4096,
+    }
+    return Model(**values | changes)
+
+
+def finished(reason: Any = "stop", *, prompt: int = 5, completion: int = 2, **usage: Any) -> Finished:
+    timings = Timings(total=9_000_000, queue=1_000_000, load=0, prefill=2_000_000, decode=4_000_000)
+    return Finished(reason, Usage(prompt, completion, **usage), timings)
+
+
+def say(*texts: str) -> Script:
+    """An answer of these pieces."""
+    return (*(Text(text) for text in texts), finished(completion=len(texts)))
+
+
+class StubGeneration:
+    def __init__(self, script: Script, unapplied: tuple[str, ...]) -> None:
+        self._events = iter(script)
+        self.unapplied = unapplied
+        self.closed = False
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        if self.closed:
+            raise StopIteration
+        event = next(self._events)
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class StubInference:
+    """`script` plays for each request; `scripts` come first, one each. What is in `early` is raised at once."""
+
+    catalog: "StubCatalog"
+    script: Script = field(default_factory=lambda: say("Hello", " world"))
+    scripts: list[Script] = field(default_factory=list)
+    early: Exception | None = None
+    unapplied: tuple[str, ...] = ()
+    requests: list[GenerationRequest] = field(default_factory=list)
+    generations: list[StubGeneration] = field(default_factory=list)
+    loaded: list[Model] = field(default_factory=list)
+    ready: bool = True
+    draining: bool = False
+
+    def choose(self, name: str | None) -> Model:
+        if name:
+            return self.catalog.find(name)
+        if self.loaded:
+            return self.loaded[0]
+        raise InvalidRequest("Name a model.", param="model")
+
+    def generate(self, request: GenerationRequest) -> StubGeneration:
+        if self.early:
+            raise self.early
+        self.requests.append(request)
+        self.generations.append(StubGeneration(self.scripts.pop(0) if self.scripts else self.script, self.unapplied))
+        return self.generations[-1]
+
+    def load(self, model: Model, *, keep_alive: float | None = None, context_length: int | None = None) -> int:
+        if self.early:
+            raise self.early
+        self.loaded.insert(0, model)
+        return 12_000_000
+
+    def unload(self, model: Model | None) -> list[str]:
+        gone = [one for one in self.loaded if model in (None, one)]
+        self.loaded = [one for one in self.loaded if one not in gone]
+        return [one.name for one in gone]
+
+    def resident(self) -> list[Any]:
+        return [
+            SimpleNamespace(model=model, context_length=4096, size=model.size, loaded_at=1.0, expires_at=None)
+            for model in self.loaded
+        ]
+
+    def detokenize(self, model: Model, ids: Sequence[int]) -> str | None:
+        return "".join(f"<{one}>" for one in ids) if model.tokenizer_path else None
+
+    def status(self) -> Any:
+        return SimpleNamespace(
+            ready=self.ready, draining=self.draining, busy=None, waiting=0, expected_wait=0.0, resident=(), crashes={}
+        )
+
+
+@dataclass
+class StubCatalog:
+    models: list[Model]
+
+    def list(self) -> list[Model]:
+        return self.models
+
+    def find(self, name: str) -> Model:
+        for model in self.models:
+            if name.removesuffix(":latest") == model.name:
+                return model
+        raise ModelNotFound(name)

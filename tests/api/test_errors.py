@@ -1,0 +1,116 @@
+"""Every error is JSON in the shape of the API that was asked, and tells no more than it should."""
+
+import logging
+from typing import Any
+
+import pytest
+from flask import abort
+
+from rkllama_flask.api import errors
+from rkllama_flask.errors import (
+    ContextLengthExceeded,
+    ModelUnusable,
+    QueueFull,
+    RkllamaError,
+    RuntimeFailed,
+    TimedOut,
+)
+from tests.api.conftest import Api
+
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def failing(api: Api, error: Exception) -> Any:
+    api.inference.early = error
+    return api.post("/v1/chat/completions", CHAT)
+
+
+def test_an_unknown_path_is_a_json_error(api: Api) -> None:
+    response = api.get("/v1/unheard-of")
+    assert response.status_code == 404
+    assert response.json["error"] == {
+        "message": "There is nothing at GET /v1/unheard-of.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "not_found",
+    }
+
+
+def test_a_wrong_method_is_a_json_error_that_names_the_right_ones(api: Api) -> None:
+    response = api.get("/v1/chat/completions")
+    assert response.status_code == 405
+    assert "POST" in response.headers["Allow"]
+    assert response.json["error"]["type"] == "invalid_request_error"
+
+
+def test_a_full_queue_tells_when_to_come_again(api: Api) -> None:
+    response = failing(api, QueueFull("3 requests are waiting.", retry_after=7))
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "7"
+    assert "x-should-retry" not in response.headers
+    assert response.json["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize("error", [RuntimeFailed("no"), TimedOut("no"), ModelUnusable("no")])
+def test_what_would_only_fail_again_is_not_to_be_retried(api: Api, error: RkllamaError) -> None:
+    response = failing(api, error)
+    assert response.status_code == error.status
+    assert response.headers["x-should-retry"] == "false"
+
+
+def test_a_prompt_that_is_too_long_tells_both_counts(api: Api) -> None:
+    error = failing(api, ContextLengthExceeded(5000, 4092)).json["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert error["param"] == "messages"
+    assert (error["n_prompt_tokens"], error["n_ctx"]) == (5000, 4092)
+    assert "5000" in error["message"]
+    assert "4092" in error["message"]
+
+
+def test_an_unforeseen_error_tells_where_to_look_and_nothing_else(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        response = failing(api, ZeroDivisionError("/secret/path"))
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] in response.json["error"]["message"]
+    assert response.headers["x-request-id"] in caplog.text
+    assert "/secret/path" in caplog.text
+
+
+def test_an_error_of_http_itself_keeps_its_status(api: Api) -> None:
+    api.app.get("/teapot")(lambda: abort(418))
+    assert api.get("/teapot").status_code == 418
+    assert set(api.get("/teapot").json["error"]) == {"message", "type", "param", "code"}
+
+
+def test_each_response_has_a_request_id_of_its_own(api: Api) -> None:
+    first, second = (api.get("/health").headers["x-request-id"] for _ in range(2))
+    assert first != second
+
+
+def test_a_clients_own_request_id_is_kept(api: Api) -> None:
+    headers = api.get("/health", headers={"X-Request-Id": "abc-123"}).headers
+    assert headers["x-request-id"] == headers["request-id"] == "abc-123"
+
+
+@pytest.mark.parametrize("hostile", ["a b", "a\tb", "x" * 200, "é"])
+def test_a_request_id_that_could_harm_a_log_is_replaced(api: Api, hostile: str) -> None:
+    assert api.get("/health", headers={"X-Request-Id": hostile}).headers["x-request-id"].startswith("req_")
+
+
+class OtherDialect:
+    prefixes = ("/other", "/v1/other")
+
+    def render_error(self, error: RkllamaError, _request_id: str, /) -> dict[str, str]:
+        return {"other": error.message}
+
+
+@pytest.mark.parametrize(
+    ("path", "other"), [("/other/x", True), ("/v1/other", True), ("/v1/others", False), ("/", False)]
+)
+def test_the_longest_prefix_decides_the_shape(api: Api, path: str, other: bool) -> None:
+    from rkllama_flask.api.openai import dialect
+
+    api.app.extensions["rkllama_dialects"] = (dialect, OtherDialect())
+    with api.app.test_request_context():
+        assert isinstance(errors.dialect_of(path), OtherDialect) == other

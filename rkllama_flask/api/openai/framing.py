@@ -54,6 +54,8 @@ class _Chunks:
     content_type = "text/event-stream; charset=utf-8"
     heartbeat = b": keep-alive\n\n"
     kind: str
+    null_usage: bool
+    """Whether chunks before the one with usage say that they have none: OpenAI's chat does, its completions don't."""
 
     def __init__(self, head: Head, *, count: int, per_prompt: int, include_usage: bool) -> None:
         self._head = head
@@ -93,7 +95,7 @@ class _Chunks:
         return {"timings": render_timings(finished)} if self._count == 1 else {}
 
     def _body(self, choices: list[dict[str, Any]], **rest: Any) -> dict[str, Any]:
-        usage = {"usage": None} if self._include_usage else {}
+        usage = {"usage": None} if self._include_usage and self.null_usage else {}
         return self._head.body(self.kind, choices=choices, **usage, **rest)
 
 
@@ -101,6 +103,7 @@ class ChatChunks(_Chunks):
     """The stream of `POST /v1/chat/completions`: a role first, then deltas, then the reason for the end alone."""
 
     kind = "chat.completion.chunk"
+    null_usage = True
     _begun = -1
 
     def frame(self, item: ChoiceEvent, /) -> bytes:
@@ -132,6 +135,7 @@ class TextChunks(_Chunks):
     """The stream of `POST /v1/completions`; `echoes` are the prompts that are sent back first, by index."""
 
     kind = "text_completion"
+    null_usage = False
 
     def __init__(
         self, head: Head, *, count: int, per_prompt: int, include_usage: bool, echoes: tuple[str, ...] = ()

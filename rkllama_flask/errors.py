@@ -17,7 +17,8 @@ RkllamaError                    500
 │   ├── QueueFull
 │   ├── WaitedTooLong
 │   ├── Draining
-│   └── RuntimeBusy                   another process holds the NPU
+│   ├── RuntimeBusy                   another process holds the NPU
+│   └── ProcessSpent                  this process can load nothing more; its successor can
 ├── RuntimeFailed               500   the runtime failed in a run
 │   └── LibraryUnusable         500   no library, or a foreign one
 └── TimedOut                    504   a deadline passed, or the runtime hangs
@@ -142,6 +143,12 @@ class Draining(Unavailable):
 
 class RuntimeBusy(Unavailable):
     code = "runtime_busy"
+
+
+class ProcessSpent(Unavailable):
+    """A load failed in a way after which the runtime can't be trusted in this process; a new one takes over."""
+
+    code = "process_spent"
 
 
 class RuntimeFailed(RkllamaError):

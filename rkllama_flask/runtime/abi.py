@@ -106,7 +106,7 @@ class CallFailed(Exception):
     """A C function answered -1. The reason is only in the log, so whoever called turns this into a sentence."""
 
 
-def check_success(code: int, function: Any, arguments: tuple[Any, ...]) -> int:
+def check_success(code: int, function: Any, _arguments: tuple[Any, ...]) -> int:
     """The `errcheck` of all functions that answer 0 for success."""
     if code != 0:
         raise CallFailed(f"{function.__name__} returned {code}")

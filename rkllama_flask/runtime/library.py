@@ -19,7 +19,7 @@ from rkllama_flask.runtime import abi_1_2, abi_1_3
 from rkllama_flask.runtime.abi import Abi, Family
 from rkllama_flask.runtime.elf import read_header, this_machine
 
-_MARKER = re.compile(rb"RKLLM SDK \(version: (\d+\.\d+\.\d+[a-z0-9]*)")
+_MARKER = re.compile(rb"RKLLM SDK \(version: (\d+\.\d+\.\d+[a-z0-9]*)(?: \| target: \w+ \| build: (\w+))?")
 _EARLIER = re.compile(r"1\.(0\.|1\.|2\.0|2\.1b)")
 _SUPPORTED = "1.2.1 to 1.2.3 and 1.3.x"
 _FETCH = "Take Rockchip's librkllmrt.so from github.com/airockchip/rknn-llm, or set RKLLM_LIB_PATH"
@@ -27,13 +27,17 @@ _FETCH = "Take Rockchip's librkllmrt.so from github.com/airockchip/rknn-llm, or 
 
 def find_version(path: Path) -> str:
     """The version a library names in its bytes, such as "1.2.3"; nothing is loaded. Raises LibraryUnusable."""
+    return _find_marker(path).version
+
+
+def _find_marker(path: Path) -> "_Marker":
     try:
         with path.open("rb") as file:
             if not (head := file.read(64)):
                 raise LibraryUnusable(f"{path.name} is an empty file. {_FETCH}.")
             _check_header(path, head)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _version_in(path, content)
+                return _marker_in(path, content)
     except FileNotFoundError:
         raise LibraryUnusable(f"There is no file {path}. {_FETCH} to where it is.") from None
     except OSError as error:
@@ -53,12 +57,13 @@ class Library:
     """One runtime library, loaded and identified. Open each file once per process: it remembers what init did here.
 
     `calls` holds the C functions under their names in `Abi.functions`. `failed_init` says that an init failed in this
-    process, after which the 1.3.x libraries can't be trusted with another.
+    process.
     """
 
-    def __init__(self, path: Path, version: str, abi: Abi, calls: SimpleNamespace) -> None:
+    def __init__(self, path: Path, version: str, build: str, abi: Abi, calls: SimpleNamespace) -> None:
         self.path = path
         self.version = version
+        self.build = build
         self.abi = abi
         self.calls = calls
         self.failed_init = False
@@ -72,11 +77,16 @@ class Library:
         """Whether each run can have its own sampling and token limit."""
         return self.abi.per_run_sampling
 
+    @property
+    def spent(self) -> bool:
+        """Whether this process can load no more models with it: Rockchip's 1.3.x may crash once an init has failed."""
+        return self.failed_init and self.family == "1.3" and self.build != "cpu"
+
     @classmethod
     def open(cls, path: Path) -> "Library":
         """Load the library at `path`. Raises LibraryUnusable with what is wrong and what to do about it."""
         path = path.absolute()
-        version = find_version(path)
+        version, build = _find_marker(path)
         family = family_of(version)
         if family is None:
             raise LibraryUnusable(_unsupported(path, version))
@@ -92,19 +102,21 @@ class Library:
                 f"not what it says. {_FETCH}."
             )
         _check_layout(path, version, family, _defaults(loaded))
-        return cls(path, version, abi, _declare(loaded, abi))
+        return cls(path, version, build, abi, _declare(loaded, abi))
 
 
 def _check_header(path: Path, head: bytes) -> None:
     if head.startswith(b"version https://git-lfs"):
-        raise LibraryUnusable(f"{path.name} is a Git LFS pointer, not the library itself. Fetch it with `git lfs pull`.")
+        raise LibraryUnusable(
+            f"{path.name} is a Git LFS pointer, not the library itself. Fetch it with `git lfs pull`."
+        )
     found, wanted = read_header(head), this_machine()
     if found is None or not found.shared:
         raise LibraryUnusable(f"{path.name} is not a shared library. {_FETCH}.")
     if found.bits != 64 or wanted.bits != 64:
         raise LibraryUnusable(
-            f"{path.name} has {found.bits} bits and this Python {wanted.bits}. Only 64-bit libraries on a 64-bit system "
-            "are supported: use the aarch64 library and a 64-bit Python."
+            f"{path.name} has {found.bits} bits and this Python {wanted.bits}. Only 64 bits on both sides work: "
+            "use the aarch64 library and a 64-bit Python."
         )
     if found.machine != wanted.machine:
         raise LibraryUnusable(
@@ -113,10 +125,16 @@ def _check_header(path: Path, head: bytes) -> None:
         )
 
 
-def _version_in(path: Path, content: mmap.mmap) -> str:
-    versions = {match.group(1).decode() for match in _MARKER.finditer(content)}
+class _Marker(NamedTuple):
+    version: str
+    build: str
+
+
+def _marker_in(path: Path, content: mmap.mmap) -> _Marker:
+    markers = [_Marker(match[1].decode(), (match[2] or b"").decode()) for match in _MARKER.finditer(content)]
+    versions = {marker.version for marker in markers}
     if len(versions) == 1:
-        return versions.pop()
+        return markers[0]
     if versions:
         raise LibraryUnusable(f"{path.name} names several versions: {', '.join(sorted(versions))}. {_FETCH}.")
     if content.find(b"rkllm_init\0") < 0:

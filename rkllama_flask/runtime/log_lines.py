@@ -6,8 +6,8 @@ them knows may be shown where the library prints prompts as well.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from rkllama_flask.errors import ContextLengthExceeded, ModelUnusable, RkllamaError, RuntimeFailed
 
@@ -52,10 +52,10 @@ def read_facts(lines: Sequence[str]) -> ModelFacts:
             if match := pattern.search(line):
                 found |= {name: value for name, value in match.groupdict().items() if value is not None}
     cpus = found.pop("cpus", None)
-    numbers = {name: int(found.pop(name)) for name in _NUMBERS if name in found}
-    texts = {f.name: found[f.name] for f in fields(ModelFacts) if found.get(f.name, "unknown") != "unknown"}
+    numbers: dict[str, Any] = {name: int(found.pop(name)) for name in _NUMBERS if name in found}
+    texts: dict[str, Any] = {name: text for name, text in found.items() if text not in ("unknown", "none")}
     return ModelFacts(
-        **texts,  # type: ignore[arg-type]  # what is left are the facts that are text
+        **texts,
         **numbers,
         cpus=None if cpus is None else tuple(int(cpu) for cpu in re.findall(r"\d+", cpus)),
     )
@@ -128,7 +128,7 @@ _REASONS = (
     _known(
         r"enabled CPUs|CPUs 0 to 3 can be set",
         ModelUnusable,
-        "These CPU cores can't be used: there must be at least as many as the model has NPU cores, and they must exist.",
+        "These CPU cores can't be used: there must be as many as the model has NPU cores or more, and they must exist.",
     ),
     _known(
         r"failed to malloc npu memory|failed to allocate handle",
@@ -167,9 +167,7 @@ _REASONS = (
     ),
 )
 
-_TOO_LONG = re.compile(
-    r"the length of prompt is greater than max context \(prompt: (\d+) tokens, max context: (\d+)\)"
-)
+_TOO_LONG = re.compile(r"the length of prompt is greater than max context \(prompt: (\d+) tokens, max context: (\d+)\)")
 _MATCHED = re.compile(r"kv cache matches (\d+) / (\d+) tokens of prompt")
 _OTHERS = tuple(
     re.compile(pattern)

@@ -1,5 +1,6 @@
 """gunicorn's settings: `gunicorn` in this folder reads them. Command line options win over them."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def post_worker_init(worker):
         worker.handle_exit(number, frame)
 
     signal.signal(signal.SIGTERM, drain)
-    inference.start()
+    inference.start(replace_process=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def worker_exit(server, worker):

@@ -80,7 +80,7 @@ def start_server(
     if library is None:
         install_real_model(folder / "models")
     else:
-        for name, content in ({"scripted.rkllm": ""} if models is None else models).items():
+        for name, content in ({"scripted.rkllm": "load_ms=0"} if models is None else models).items():
             (folder / "models" / name).write_text(content)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -17,6 +17,7 @@ from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import ResidentModel, snapshot
 from rkllama_flask.errors import Draining, QueueFull, RkllamaError, RuntimeFailed
 from rkllama_flask.runtime.context import Context
+from rkllama_flask.runtime.log import RuntimeLog
 
 
 class EngineStatus(NamedTuple):
@@ -69,17 +70,24 @@ class Engine:
         self._resident: tuple[ResidentModel, ...] = ()
         self._mean_run = 0.0
         self._stopped: Mailbox | None = None
+        self._replace_process: Callable[[], None] | None = None
 
     # Any thread
 
-    def start(self) -> None:
-        """Start the thread in this process, if it does not run yet."""
+    def start(self, *, replace_process: Callable[[], None] | None = None) -> None:
+        """Start the thread in this process, if it does not run yet.
+
+        `replace_process` is called on the engine thread when the runtime can't be trusted in this process any more.
+        """
+        if replace_process is not None:
+            self._replace_process = replace_process
         with self._lock:
             if self._process == os.getpid():
                 return
             self._process = os.getpid()
         # A native thread that calls back into a finished interpreter hangs or dies: it must be gone before the exit.
         atexit.register(self.close)
+        RuntimeLog.capture()
         start_native_thread(self._work)
 
     def submit(self, job: Job) -> None:
@@ -190,6 +198,9 @@ class Engine:
                     self._job = None
                     job.state = JobState.DONE
                 job.mailbox.put(event)
+                if executor.spent and self._replace_process is not None:
+                    self._replace_process()
+                    self._replace_process = None
         finally:
             self._attempt(executor.close)
             self._attempt(self._journal.close)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from rkllama_flask.engine.jobs import Embed, Generate, Job, Load, ModelSpec, Run
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, available_memory, choose_evictions
-from rkllama_flask.errors import Draining, LibraryUnusable, ModelUnusable, RkllamaError, TimedOut
+from rkllama_flask.errors import Draining, LibraryUnusable, ModelUnusable, ProcessSpent, RkllamaError, TimedOut
 from rkllama_flask.runtime.context import Context, ContextParameters, EmbedResult, RunStatistics
 from rkllama_flask.runtime.library import Library
 
@@ -22,7 +22,10 @@ RESERVED_TOKENS = 4
 
 
 class Executor:
-    """`running(context)` is called right before and after each run, so that others may abort it in between."""
+    """`running(context)` is called right before and after each run, so that others may abort it in between.
+
+    `spent` says that this process has to be replaced before all is well again.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Executor:
         self._max_loaded = max_loaded
         self._running = running
         self.models: list[Loaded] = []
+        self.spent = False
 
     # Residency
 
@@ -98,11 +102,21 @@ class Executor:
         try:
             model = self._open(library, spec, keep_alive, key)
         except RkllamaError:
-            for old in reversed(stale + evicted):
-                if old.spec.path != spec.path and len(self.models) < self._max_loaded:
-                    self._open(self._library(old.spec), old.spec, old.keep_alive, f"load:{old.spec.identity}")
+            self._bring_back([old for old in stale + evicted if old.spec.identity != spec.identity])
             raise
         return model
+
+    def _bring_back(self, models: Sequence[Loaded]) -> None:
+        """Load again what made room for a model that failed; where this process can't, its successor does."""
+        for old in models:
+            try:
+                self._open(self._library(old.spec), old.spec, old.keep_alive, f"load:{old.spec.identity}")
+            except ProcessSpent:
+                self._journal.leave(old.spec, old.keep_alive)
+                self.spent = True
+                return
+            except RkllamaError:
+                continue  # its next request meets the error again
 
     def _open(self, library: Library, spec: ModelSpec, keep_alive: float, key: str) -> Loaded:
         parameters = ContextParameters(
@@ -116,6 +130,9 @@ class Executor:
         self._journal.begin(key)
         try:
             context = Context.open(library, parameters)
+        except ProcessSpent:
+            self.spent = True
+            raise
         finally:
             self._journal.end()
         model = Loaded(spec, context, keep_alive)
@@ -229,7 +246,7 @@ class Executor:
         generated = statistics.generate_tokens
         if generated is None or not answer.tokens <= generated <= answer.tokens + 2:
             generated = answer.tokens
-        room = model.spec.context_length - RESERVED_TOKENS
+        room = model.context.context_length - RESERVED_TOKENS
         full = statistics.prompt_tokens is not None and statistics.prompt_tokens + generated >= room
         reached = answer.end is None and (full or (job.max_tokens is not None and answer.tokens >= job.max_tokens))
         length = answer.end == "length" or reached

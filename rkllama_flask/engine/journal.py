@@ -24,6 +24,7 @@ class Journal:
         self.crashes: dict[str, int] = {}
         self._resident: tuple[ModelSpec, float] | None = None
         self._doing: str | None = None
+        self._left = False
 
     def recover(self) -> tuple[ModelSpec, float] | None:
         """Read what a dead process left: its model and that one's keep-alive in seconds, to be loaded again.
@@ -61,6 +62,11 @@ class Journal:
         self._resident = (spec, keep_alive) if spec else None
         self._write()
 
+    def leave(self, spec: ModelSpec, keep_alive: float) -> None:
+        """The last entry: this process is to be replaced, and its successor loads this model."""
+        self.keep(spec, keep_alive)
+        self._left = True
+
     def forgive(self) -> None:
         """Forget all crashes: the operator says so."""
         self.crashes = {}
@@ -68,6 +74,8 @@ class Journal:
 
     def close(self) -> None:
         """This process ends in good order: nothing is to be restored."""
+        if self._left:
+            return
         self._resident = self._doing = None
         if self.crashes or self._path is None:
             self._write()
@@ -84,7 +92,7 @@ class Journal:
         return left if isinstance(left, dict) else {}
 
     def _write(self) -> None:
-        if self._path is None:
+        if self._path is None or self._left:
             return
         state: dict[str, Any] = {"crashes": self.crashes}
         if self._doing:

@@ -29,16 +29,20 @@ class Loaded:
 
 
 class ResidentModel(NamedTuple):
-    """A loaded model as others may see it. Monotonic seconds; `expires` is None for one that stays."""
+    """A loaded model as others may see it. Monotonic seconds; `expires` is None for one that stays.
+
+    `context_length` in tokens is the handle's, which may be a little less than what the spec asked for.
+    """
 
     spec: ModelSpec
+    context_length: int
     loaded_at: float
     expires: float | None
 
 
 def snapshot(models: Sequence[Loaded]) -> tuple[ResidentModel, ...]:
     return tuple(
-        ResidentModel(m.spec, m.loaded_at, None if math.isinf(m.keep_alive) else m.expires)
+        ResidentModel(m.spec, m.context.context_length, m.loaded_at, None if math.isinf(m.keep_alive) else m.expires)
         for m in sorted(models, key=lambda m: -m.last_used)
     )
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rkllama_flask.catalog.catalog import Catalog
@@ -84,7 +84,7 @@ class Inference:
             found.append(
                 Resident(
                     model=model,
-                    context_length=entry.spec.context_length,
+                    context_length=entry.context_length,
                     size=entry.spec.size,
                     loaded_at=entry.loaded_at + offset,
                     expires_at=None if entry.expires is None else entry.expires + offset,
@@ -119,9 +119,12 @@ class Inference:
     def status(self) -> EngineStatus:
         return self._engine.status()
 
-    def start(self) -> None:
-        """For the process that serves: restores what a crash left, loads the default model in the background."""
-        self._engine.start()
+    def start(self, *, replace_process: Callable[[], None] | None = None) -> None:
+        """For the process that serves: restores what a crash left, loads the default model in the background.
+
+        `replace_process` ends this process so that its supervisor starts another; called on a native thread.
+        """
+        self._engine.start(replace_process=replace_process)
         if self._default_model and not self._engine.status().resident:
             self._engine.submit(Load(spec=self._spec(self._catalog.find(self._default_model)), keep_alive=math.inf))
 
@@ -198,7 +201,7 @@ class Inference:
         """In tokens: of the loaded handle, else what a load would take."""
         for entry in self._engine.status().resident:
             if entry.spec.path == model.path and entry.spec.identity == model.identity:
-                return entry.spec.context_length
+                return entry.context_length
         return model.context_length
 
     def _spec(self, model: Model) -> ModelSpec:

@@ -37,9 +37,11 @@ class Modelfile:
 class Model:
     """One name for weights on disk; several names may share one file.
 
-    `name` is the friendly name without a tag unless it has one of its own (`qwen3-0.6b`), `identity` changes whenever the
-    file's content can have (path, size, time of change). `size` is in bytes, `modified_at` in Unix seconds,
+    `name` is the friendly name without a tag unless it has one of its own (`qwen3-0.6b`), `identity` changes whenever
+    the file's content can have (size, inode, times of change). `size` is in bytes, `modified_at` in Unix seconds,
     `context_length` in tokens. Facts that are not known are None: nothing is invented. `digest` is 64 hex digits.
+    `chat_template` is the one in force, the Modelfile's before any other. `recommended_sampling` is what the model's
+    makers advise in generation_config.json; `modelfile.sampling` goes before it.
     """
 
     name: str
@@ -61,5 +63,6 @@ class Model:
     eos_token: str | None = None
     eos_token_ids: tuple[int, ...] = ()
     tokenizer_path: Path | None = None
+    recommended_sampling: Sampling = Sampling()
     modelfile: Modelfile = Modelfile()
     metadata: Mapping[str, Any] = field(default_factory=dict)

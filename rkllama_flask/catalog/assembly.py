@@ -1,0 +1,221 @@
+"""From entries to models: facts are read, names are given, and an index is made of every way to ask for each."""
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rkllama_flask.catalog import gguf
+from rkllama_flask.catalog.entries import Entry, resolve
+from rkllama_flask.catalog.facts import gather
+from rkllama_flask.catalog.listing import Listing, Stamp
+from rkllama_flask.catalog.model import Format, Model
+from rkllama_flask.catalog.modelfile import MAX_CHARACTERS, Written, parse, render
+from rkllama_flask.catalog.naming import Candidate, assign
+from rkllama_flask.catalog.side_files import SideFacts, read_side_files
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Everything that was on disk at one moment.
+
+    `index` leads from each key a model can be asked by to its name, `broken` from a name given by hand to why it can't
+    be used, `warnings` are sentences for the operator.
+    """
+
+    listing: Listing = ()
+    models: Mapping[str, Model] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    index: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Memory:
+    """What was read from files that have not changed since; what one assembly didn't ask for is forgotten."""
+
+    def __init__(self) -> None:
+        self._old: dict[Hashable, Any] = {}
+        self._new: dict[Hashable, Any] = {}
+
+    def recall(self, key: Hashable, read: Callable[[], T]) -> T:
+        """What was read under this key, else what `read` returns now. What it raises is not kept."""
+        if key not in self._new:
+            self._new[key] = self._old[key] if key in self._old else read()
+        value: T = self._new[key]
+        return value
+
+    def forget_unused(self) -> None:
+        self._old, self._new = self._new, {}
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """What the weights' own file says."""
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    parameter_count: int | None = None
+    bos_token: str | None = None
+    eos_token: str | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def assemble(listing: Listing, models_dir: Path, memory: Memory, hashes: Mapping[str, str]) -> Shelf:
+    """Read what changed and put the models together. `hashes` are sha256 of weights, by the text of their stamp."""
+    warnings: list[str] = []
+
+    def read(path: str, stamp: Stamp) -> Written:
+        return memory.recall(("modelfile", path, stamp), lambda: _read_modelfile(models_dir / path))
+
+    resolved = resolve(listing, models_dir, read)
+    warnings += resolved.broken.values()
+    named = _named(resolved.entries, warnings)
+    models = {name: _model(name, entry, models_dir, memory, hashes, warnings) for name, entry in named.items()}
+    memory.forget_unused()
+    return Shelf(listing, models, named, _index(named), resolved.broken, tuple(dict.fromkeys(warnings)))
+
+
+def _read_modelfile(path: Path) -> Written:
+    with path.open("rb") as file:
+        return parse(file.read(4 * MAX_CHARACTERS).decode("utf-8", errors="replace"))
+
+
+def _named(entries: Iterable[Entry], warnings: list[str]) -> dict[str, Entry]:
+    """Entries by name, sorted."""
+    named: dict[str, Entry] = {}
+    derived: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.given is None:
+            derived[entry.weights] = entry
+        elif entry.given.key in (name.lower() for name in named):
+            warnings.append(f"{entry.folder}: another folder has this name already, in other letters")
+        else:
+            named[entry.given.text] = entry
+    candidates = [Candidate(path, _format(path), entry.names[0]) for path, entry in derived.items()]
+    for path, name in assign(candidates, taken=list(named)).items():
+        named[name] = derived[path]
+        if ":" in name:
+            warnings.append(f"{path} is called {name}, because other weights would have the same name without a tag")
+    return dict(sorted(named.items(), key=lambda item: item[0].lower()))
+
+
+def _index(named: Mapping[str, Entry]) -> dict[str, str]:
+    """Every key in small letters. Names go before names of files, those before names without their ending."""
+    index: dict[str, str] = {name.lower(): name for name in named}
+    by_file = sorted(named.items(), key=lambda item: (item[1].is_alias, item[0]))
+    for name, entry in by_file:
+        index.setdefault(posixpath.basename(entry.weights).lower(), name)
+    for name, entry in by_file:
+        index.setdefault(posixpath.splitext(posixpath.basename(entry.weights))[0].lower(), name)
+    return index
+
+
+def _model(
+    name: str, entry: Entry, models_dir: Path, memory: Memory, hashes: Mapping[str, str], warnings: list[str]
+) -> Model:
+    path = models_dir / entry.weights
+    inside = memory.recall(("weights", entry.weights, entry.stamp), lambda: _look_inside(path, entry))
+    side, told = memory.recall(("side", entry.stamps), lambda: _read_side(models_dir, entry.side))
+    warnings += (*inside.warnings, *told)
+    facts = gather(
+        format=_format(entry.weights),
+        names=entry.names,
+        side=side,
+        modelfile=entry.modelfile,
+        metadata=inside.metadata,
+        parameter_count=inside.parameter_count,
+    )
+    template = inside.metadata.get("tokenizer.chat_template")
+    ids = (*entry.modelfile.eos_token_ids, *side.eos_token_ids, *inside.eos_token_ids)
+    changed = (
+        entry.stamp.modified,
+        *(stamp.modified for at, stamp in entry.stamps if at.startswith(f"{entry.folder}/")),
+    )
+    return Model(
+        name=name,
+        path=path,
+        format=_format(entry.weights),
+        identity=entry.stamp.text,
+        size=entry.size,
+        modified_at=max(changed) / 1e9,
+        digest=_digest(entry, hashes),
+        context_length=facts.context_length,
+        family=facts.family,
+        parameter_count=facts.parameter_count,
+        parameter_size=facts.parameter_size,
+        quantization=facts.quantization,
+        embedding_length=facts.embedding_length,
+        block_count=facts.block_count,
+        chat_template=entry.modelfile.template
+        or side.chat_template
+        or (template if isinstance(template, str) and template else None),
+        bos_token=side.bos_token or inside.bos_token,
+        eos_token=side.eos_token or inside.eos_token,
+        eos_token_ids=tuple(dict.fromkeys(ids)),
+        tokenizer_path=side.tokenizer_path,
+        recommended_sampling=side.sampling,
+        modelfile=entry.modelfile,
+        metadata=inside.metadata,
+    )
+
+
+def _read_side(models_dir: Path, side: Mapping[str, str]) -> tuple[SideFacts, tuple[str, ...]]:
+    warnings: list[str] = []
+    facts = read_side_files({name: models_dir / path for name, path in side.items()}, warnings.append)
+    return facts, tuple(warnings)
+
+
+def _look_inside(path: Path, entry: Entry) -> _Inside:
+    """What the weights say of themselves; a file that can't be read says nothing, and a warning."""
+    try:
+        if _format(entry.weights) == "rkllm":
+            plain = gguf.has_magic(path)
+            return _Inside(warnings=(f"{entry.weights} looks like GGUF; should it end in .gguf?",) if plain else ())
+        header = gguf.read_header(path)
+        return replace(_tokens(path, header.metadata), parameter_count=_parameters(entry, header))
+    except (gguf.GgufUnreadable, OSError) as error:
+        return _Inside(warnings=(f"{entry.weights}: {error}",))
+
+
+def _parameters(entry: Entry, header: gguf.Header) -> int | None:
+    """Of a model in several files the first one's tensors are not all."""
+    return header.parameter_count if header.parameter_count and entry.size == entry.stamp.size else None
+
+
+def _tokens(path: Path, metadata: Mapping[str, Any]) -> _Inside:
+    ids = {key: metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("bos", "eos", "eot")}
+    known = {key: value for key, value in ids.items() if isinstance(value, int)}
+    texts = gguf.read_items(path, "tokenizer.ggml.tokens", set(known.values())) if known else {}
+    tokens = {key: texts.get(value) for key, value in known.items()}
+    return _Inside(
+        metadata=metadata,
+        bos_token=tokens.get("bos"),
+        eos_token=tokens.get("eos"),
+        eos_token_ids=tuple(known[key] for key in ("eos", "eot") if key in known),
+    )
+
+
+def _digest(entry: Entry, hashes: Mapping[str, str]) -> str:
+    """64 hex digits for what this model is made of; a copy under another name has the same."""
+    weights = hashes.get(entry.stamp.text) or f"{entry.size} {entry.stamp.modified}"
+    manifest = {
+        "weights": [posixpath.basename(entry.weights), weights],
+        "modelfile": render(None, replace(entry.modelfile, adapters=())),
+        "adapters": [(path.name, scale) for path, scale in entry.modelfile.adapters],
+        "side": [
+            (posixpath.basename(path), stamp.size, stamp.modified)
+            for path, stamp in entry.stamps
+            if path in entry.side.values()
+        ],
+    }
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+
+
+def _format(path: str) -> Format:
+    return "rkllm" if path.lower().endswith(".rkllm") else "gguf"

@@ -1,0 +1,133 @@
+"""The small files that models are published with, read from beside the weights."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rkllama_flask.catalog.parameters import convert
+from rkllama_flask.runtime.sampling import Sampling
+
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+GENERATION_CONFIG = "generation_config.json"
+CONFIG = "config.json"
+SIDE_FILES = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, GENERATION_CONFIG, CONFIG)
+
+_MAX_BYTES = 32 << 20
+_SAMPLING = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "repetition_penalty": "repeat_penalty"}
+
+
+@dataclass(frozen=True)
+class SideFacts:
+    """What the side files say; None or empty where they say nothing. `model_type` is Hugging Face's word."""
+
+    tokenizer_path: Path | None = None
+    chat_template: str | None = None
+    bos_token: str | None = None
+    eos_token: str | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    model_type: str | None = None
+    embedding_length: int | None = None
+    block_count: int | None = None
+
+
+def read_side_files(paths: Mapping[str, Path], warn: Callable[[str], None]) -> SideFacts:
+    """Read the files given by name. One that is damaged is told to `warn` and counts as absent."""
+    tokenizer = _json(paths.get(TOKENIZER_CONFIG), warn)
+    generation = _json(paths.get(GENERATION_CONFIG), warn)
+    config = _json(paths.get(CONFIG), warn)
+    text = config.get("text_config")
+    config = config | text if isinstance(text, dict) else config
+    eos_token = _token(tokenizer.get("eos_token"))
+    return SideFacts(
+        tokenizer_path=paths.get(TOKENIZER),
+        chat_template=_text(paths.get(CHAT_TEMPLATE), warn) or _template(tokenizer.get("chat_template")),
+        bos_token=_token(tokenizer.get("bos_token")),
+        eos_token=eos_token,
+        eos_token_ids=_ids(generation.get("eos_token_id"))
+        or _ids(config.get("eos_token_id"))
+        or _id_of(eos_token, tokenizer.get("added_tokens_decoder")),
+        sampling=_sampling(generation),
+        model_type=_string(config.get("model_type")),
+        embedding_length=_count(config.get("hidden_size")),
+        block_count=_count(config.get("num_hidden_layers")),
+    )
+
+
+def _text(path: Path | None, warn: Callable[[str], None]) -> str | None:
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        warn(f"{path.parent.name}/{path.name} can't be read: {error}")
+        return None
+
+
+def _json(path: Path | None, warn: Callable[[str], None]) -> dict[str, Any]:
+    text = _text(path, warn)
+    if text is None:
+        return {}
+    assert path is not None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        warn(f"{path.parent.name}/{path.name} can't be read: {error}")
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _template(value: Any) -> str | None:
+    """The template, or the one called `default` of a list of several."""
+    if isinstance(value, list):
+        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+        value = named.get("default", next(iter(named.values()), None))
+    return _string(value)
+
+
+def _token(value: Any) -> str | None:
+    return _string(value.get("content") if isinstance(value, dict) else value)
+
+
+def _id_of(token: str | None, decoder: Any) -> tuple[int, ...]:
+    """A token's id from `added_tokens_decoder`, which maps ids to tokens."""
+    if token is None or not isinstance(decoder, dict):
+        return ()
+    found = [key for key, value in decoder.items() if _token(value) == token]
+    return tuple(int(key) for key in found if str(key).isdecimal())
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    items: Sequence[Any] = value if isinstance(value, list) else [value]
+    return tuple(item for item in items if isinstance(item, int) and not isinstance(item, bool) and item >= 0)
+
+
+def _sampling(generation: Mapping[str, Any]) -> Sampling:
+    """Nothing where `do_sample` is false: the figures beside it are then a library's defaults, not advice."""
+    if generation.get("do_sample") is False:
+        return Sampling()
+    found: dict[str, Any] = {}
+    for theirs, ours in _SAMPLING.items():
+        if generation.get(theirs) is not None:
+            found |= _converted(ours, generation[theirs])
+    return Sampling(**found)
+
+
+def _converted(name: str, value: Any) -> dict[str, Any]:
+    try:
+        return dict([convert(name, value)])
+    except ValueError:
+        return {}
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

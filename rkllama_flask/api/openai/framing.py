@@ -1,7 +1,8 @@
 """Chunks as server-sent events.
 
 Of a chunk only its text changes from token to token. Each kind of chunk is serialised once per response and cut where
-the text stands; a token then costs one `json.dumps` of its text.
+the text stands; a token then costs one `json.dumps` of its text. All of it is ASCII, because some clients also split
+lines at characters that JSON lets stand (U+2028, U+0085).
 """
 
 import json

@@ -134,6 +134,7 @@ class ChatSchema(CommonSchema):
     verbosity = Unapplied(neutral=("medium",))
     audio = Unapplied()
     web_search_options = Unapplied()
+    moderation = Unapplied()
     functions = Unapplied(neutral=([],))
     function_call = Unapplied(neutral=("none", "auto"))
 

@@ -1,5 +1,6 @@
 """What the engine thread does: holds the loaded models and carries out jobs on them. Nobody else touches a Context."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -102,21 +103,19 @@ class Executor:
         try:
             model = self._open(library, spec, keep_alive, key)
         except RkllamaError:
-            self._bring_back([old for old in stale + evicted if old.spec.identity != spec.identity])
+            replaced = [old for old in stale if old.spec.identity != spec.identity]
+            self._bring_back([old for old in stale + evicted if old not in replaced])
             raise
         return model
 
     def _bring_back(self, models: Sequence[Loaded]) -> None:
         """Load again what made room for a model that failed; where this process can't, its successor does."""
         for old in models:
-            try:
+            with contextlib.suppress(RkllamaError):  # its next request meets the error again
                 self._open(self._library(old.spec), old.spec, old.keep_alive, f"load:{old.spec.identity}")
-            except ProcessSpent:
+            if self.spent:
                 self._journal.leave(old.spec, old.keep_alive)
-                self.spent = True
                 return
-            except RkllamaError:
-                continue  # its next request meets the error again
 
     def _open(self, library: Library, spec: ModelSpec, keep_alive: float, key: str) -> Loaded:
         parameters = ContextParameters(

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.generation.generation import Parser
-from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 from rkllama_flask.generation.request import GenerationRequest, Message
-from rkllama_flask.generation.templates import ChatTemplate, Prompt, Segment
-from rkllama_flask.generation.tokens import Tokenizer, neutralise
-from rkllama_flask.generation.tool_calls import ToolCallParser, detect_dialect, forced_prefix
+from rkllama_flask.generation.segments import Prompt, Segment
+from rkllama_flask.generation.special_text import neutralise
+from rkllama_flask.generation.templates import ChatTemplate
+from rkllama_flask.generation.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,11 @@ class Prompts:
         forced = ""
         tools = () if request.tool_choice.mode == "none" else request.tools
         if request.format is not None:
+            from rkllama_flask.generation.json_format import JsonOutput
             parser = JsonOutput(request.format)
             messages = _with_system_addition(messages, parser.instruction)
         elif tools:
+            from rkllama_flask.generation.tool_calls import ToolCallParser, detect_dialect, forced_prefix
             dialect = detect_dialect(template.source, request.model.family)
             parser = ToolCallParser.for_request(
                 tools, request.tool_choice, dialect=dialect, parallel=request.parallel_tool_calls
@@ -65,7 +67,7 @@ class Prompts:
             return BuiltPrompt(request.prompt, len(request.prompt))
         prompt = Prompt((Segment(request.prompt, trusted=True),))
         content = self._encode(prompt, request.model, tokenizer)
-        parser = JsonOutput(request.format) if request.format else None
+        parser = None
         return BuiltPrompt(content, None if tokenizer is None else _count(content, prompt, tokenizer), None, parser)
 
     @staticmethod

@@ -1,0 +1,100 @@
+"""Stopping, reloading, crashing, and two servers that want one NPU."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from tests.hosts.test_hosts import chat
+from tests.serving import Server
+
+Serve = Callable[..., Server]
+
+
+def ask(server: Server, prompt: str) -> requests.Response:
+    return server.post("/v1/chat/completions", chat(prompt))
+
+
+def content(response: requests.Response) -> str:
+    assert response.status_code == 200, response.text
+    return str(response.json()["choices"][0]["message"]["content"])
+
+
+def test_sigterm_lets_a_running_answer_end(family: str, serve: Serve) -> None:
+    server = serve(family=family)
+    ask(server, "<<script text=warm>>")
+    answers: list[requests.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(ask(server, "<<script tokens=60 decode_ms=20>>")))
+    thread.start()
+    while server.get("/health").json()["busy"] != "generating":
+        time.sleep(0.02)
+    assert server.stop(signal.SIGTERM) == 0
+    thread.join(10)
+    assert len(content(answers[0]).split()) == 60
+
+
+def test_an_answer_longer_than_the_grace_time_ends_with_an_error_its_client_can_read(serve: Serve) -> None:
+    server = serve(GRACEFUL_TIMEOUT="4")
+    body = chat("<<script tokens=3000 decode_ms=20>>", stream=True)
+    response = server.post("/v1/chat/completions", body, stream=True)
+    lines = response.iter_lines()
+    next(lines)
+    threading.Thread(target=server.stop).start()
+    last = [line for line in lines if line][-1]
+    assert b'"error"' in last
+    assert b"shutting down" in last
+
+
+def test_a_reload_hands_the_npu_to_the_next_worker(serve: Serve) -> None:
+    server = serve()
+    assert content(ask(server, "<<script text=before>>")) == "before"
+    server.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        try:
+            if content(ask(server, "<<script text=after>>")) == "after" and len(workers(server)) == 2:
+                return
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(server.log)
+
+
+def workers(server: Server) -> set[str]:
+    """Processes that have loaded a model."""
+    return {line.split()[1] for line in server.calls if line.split()[3] == "init"}
+
+
+def test_a_second_server_explains_who_holds_the_npu(serve: Serve) -> None:
+    first = serve()
+    assert content(ask(first, "<<script text=mine>>")) == "mine"
+    second = serve(NPU_LOCK=str(first.folder / "npu.lock"))
+    refused = ask(second, "<<script text=mine>>")
+    assert refused.status_code == 503
+    assert "holds the NPU" in refused.json()["error"]["message"]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert content(ask(first, "<<script text=still>>")) == "still"
+
+
+@pytest.mark.parametrize("fault", ["segv=5", "abrt=5", "segv=prefill"])
+def test_after_a_crash_the_next_worker_answers_with_the_same_model(family: str, serve: Serve, fault: str) -> None:
+    server = serve(family=family)
+    server.post("/v1/models/load", {"model": "scripted"})
+    with pytest.raises(requests.RequestException):
+        response = server.post(
+            "/v1/chat/completions", chat(f"<<script tokens=9 decode_ms=1 {fault}>>", stream=True), stream=True
+        )
+        list(response.iter_lines())
+        raise requests.ConnectionError("the stream ended without [DONE]")
+    begun = time.monotonic()
+    while True:
+        try:
+            assert content(ask(server, "<<script text=alive>>")) == "alive"
+            break
+        except requests.ConnectionError:
+            assert time.monotonic() - begun < 10, server.log
+            time.sleep(0.05)
+    assert server.get("/v1/models/loaded").json()["model_name"] == "scripted"

@@ -10,11 +10,12 @@ the same pipe and waits until the thread has met it. The marker holds a number n
 pass for it.
 
 What is passed on follows RKLLM_LOG_LEVEL. Unset or 0: everything but the runtime's own "I" lines. 1: everything.
-From 2 on the library prints prompts, so only known lines, which can't hold text of a user, ever leave.
+From 2 on the library prints prompts, so of known lines the known part leaves, and nothing else.
 
 The thread touches nothing that gevent patches (no logging, no threading), and no more do `begin` and `collect`.
 """
 
+import _thread
 import atexit
 import ctypes
 import faulthandler
@@ -27,14 +28,16 @@ from _queue import SimpleQueue
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, ClassVar
 
-from rkllama_flask.runtime.log_lines import is_harmless
+from rkllama_flask.runtime.log_lines import known_part
 
-_KEPT = 2000
+_KEPT_LINES = 2000
+_KEPT_BYTES = 4096
 _LONGEST = 1 << 16
 _LINE_BUFFERED = 1
-_INFO = "I rkllm:"
+_INFO = b"I rkllm:"
 
 
 class RuntimeLog:
@@ -46,8 +49,11 @@ class RuntimeLog:
         self._process = os.getpid()
         self._level = _log_level()
         self._mark = b"\x01rkllama " + secrets.token_hex(16).encode() + b" "
-        self._lines: deque[bytes] = deque(maxlen=_KEPT)
+        self._lines: deque[bytes] = deque(maxlen=_KEPT_LINES)
         self._answers: SimpleQueue[list[bytes]] = SimpleQueue()
+        self._ended: SimpleQueue[bool] = SimpleQueue()
+        self._lock = _native("allocate_lock")()  # between a last collect and the release
+        self._released = False
         self._undo: list[Callable[[], object]] = []
         self._libc = ctypes.CDLL(None)
         self._stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
@@ -80,8 +86,9 @@ class RuntimeLog:
         self._write_mark(b"begin")
 
     def collect(self) -> list[str]:
-        """All lines printed since `begin`, complete."""
-        self._write_mark(b"collect")
+        """All lines printed since `begin`, complete; none once the capture has been released."""
+        if not self._write_mark(b"collect"):
+            return []
         return [line.decode("utf-8", "replace") for line in self._answers.get()]
 
     def release(self) -> None:
@@ -90,55 +97,80 @@ class RuntimeLog:
             return
         RuntimeLog._captured = None
         atexit.unregister(self.release)
-        self._libc.fflush(self._stdout)
+        self._write_mark(b"end")
+        self._ended.get()
         for undo in reversed(self._undo):
             undo()
-        self._write_mark(b"end")
-        self._answers.get()
         for fd in (self._reading, self._writing, self._out, self._err):
             os.close(fd)
 
     # Taking and giving back
 
     def _take(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
         self._libc.fflush(self._stdout)
         self._libc.setvbuf(self._stdout, None, _LINE_BUFFERED, 0)
         self._out, self._err = os.dup(1), os.dup(2)
         self._reading, self._writing = os.pipe()
-        self._redirect_python({1: self._out, 2: self._err})
-        _start_native_thread(self._drain)
-        for fd, saved in ((1, self._out), (2, self._err)):
-            os.dup2(self._writing, fd)
-            self._undo.append(lambda fd=fd, saved=saved: os.dup2(saved, fd))  # type: ignore[misc]
+        self._inode = os.fstat(self._writing).st_ino
+        self._redirect_python()
+        _native("start_new_thread")(self._drain, ())
+        self._lead_in()
 
-    def _redirect_python(self, duplicates: dict[int, int]) -> None:
+    def _lead_in(self) -> None:
+        for fd in (1, 2):
+            if os.fstat(fd).st_ino != self._inode:
+                os.dup2(self._writing, fd)
+
+    def _lead_out(self) -> None:
+        os.dup2(self._out, 1)
+        os.dup2(self._err, 2)
+
+    def _redirect_python(self) -> None:
         """What Python writes to the two descriptors goes on to their duplicates, past the pipe."""
-        streams: dict[int, Any] = {}
+        streams: dict[Any, Any] = {}
         for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
             old = getattr(sys, name)
-            fd = _descriptor(old)
-            if fd in duplicates:
-                streams.setdefault(id(old), _reopened(old, duplicates[fd]))
-                setattr(sys, name, streams[id(old)])
-                self._undo.append(lambda name=name, old=old: setattr(sys, name, old))  # type: ignore[misc]
+            if new := self._duplicate(old, streams):
+                setattr(sys, name, new)
+                self._undo.append(partial(setattr, sys, name, old))
         loggers = [logging.root, *logging.root.manager.loggerDict.values()]
         for handler in {handler for one in loggers for handler in getattr(one, "handlers", ())}:
-            if isinstance(handler, logging.StreamHandler) and (fd := _descriptor(handler.stream)) in duplicates:
+            if isinstance(handler, logging.StreamHandler):
                 old = handler.stream
-                handler.setStream(streams.setdefault(id(old), _reopened(old, duplicates[fd])))
-                self._undo.append(lambda handler=handler, old=old: handler.setStream(old))  # type: ignore[misc]
+                if new := self._duplicate(old, streams):
+                    handler.setStream(new)
+                    self._undo.append(partial(handler.setStream, old))
         if faulthandler.is_enabled():
-            faulthandler.enable(duplicates[2])
-            self._undo.append(lambda: faulthandler.enable(2))
+            faulthandler.enable(self._err)
+            self._undo.append(partial(faulthandler.enable, 2))
+
+    def _duplicate(self, stream: Any, streams: dict[Any, Any]) -> Any:
+        """What to use in place of a stream; None for one that leads elsewhere. `streams` holds those made so far."""
+        fd = {1: self._out, 2: self._err}.get(_descriptor(stream))
+        if fd is None:
+            return None
+        if stream not in streams:
+            stream.flush()
+            streams[stream] = new = _reopened(stream, fd)
+            self._undo.append(new.flush)
+        return streams[stream]
 
     # Marks
 
-    def _write_mark(self, kind: bytes) -> None:
-        # To the pipe itself, not to descriptor 1: somebody else may have redirected that meanwhile.
+    def _write_mark(self, kind: bytes) -> bool:
+        """Mark what has been printed so far; says whether there is still anybody to read it."""
         self._libc.fflush(self._stdout)
-        os.write(self._writing, self._mark + kind + b"\n")
+        with self._lock:
+            if self._released:
+                return False
+            if kind == b"begin":
+                self._lead_in()  # again, where somebody has redirected the descriptors meanwhile
+            elif kind == b"end":
+                self._released = True
+                self._lead_out()
+            # To the pipe itself, wherever descriptor 1 leads.
+            os.write(self._writing, self._mark + kind + b"\n")
+        return True
 
     # The draining thread
 
@@ -146,8 +178,8 @@ class RuntimeLog:
         rest = b""
         while True:
             *lines, rest = (rest + os.read(self._reading, 1 << 16)).split(b"\n")
-            if len(rest) > _LONGEST:
-                lines, rest = [*lines, rest], b""
+            if len(rest) > _LONGEST:  # no line of the library; a mark may just be arriving at its end
+                lines, rest = [*lines, rest[:-_KEPT_BYTES]], rest[-_KEPT_BYTES:]
             for line in lines:
                 before, mark, kind = line.partition(self._mark)
                 if before or not mark:
@@ -157,21 +189,23 @@ class RuntimeLog:
 
     def _answer(self, kind: bytes) -> bool:
         """Do what a mark asks for; says whether it is the end."""
-        if kind != b"begin":
+        if kind == b"collect":
             self._answers.put(list(self._lines))
+        elif kind == b"end":
+            self._ended.put(True)
         self._lines.clear()
         return kind == b"end"
 
     def _take_line(self, line: bytes) -> None:
-        self._lines.append(line)
-        if self._passes(line.decode("utf-8", "replace")):
-            with suppress(OSError):  # a log that can't be written must not stop the runtime
-                os.write(self._err, line + b"\n")
-
-    def _passes(self, line: str) -> bool:
+        self._lines.append(line[:_KEPT_BYTES])
         if self._level >= 2:
-            return is_harmless(line)
-        return self._level == 1 or not line.startswith(_INFO)
+            line = known_part(line.decode("utf-8", "replace")).encode()
+            if not line:
+                return
+        elif self._level == 0 and line.startswith(_INFO):
+            return
+        with suppress(OSError):  # a log that can't be written must not stop the runtime
+            os.write(self._err, line + b"\n")
 
 
 @contextmanager
@@ -194,11 +228,11 @@ def _log_level() -> int:
     return int(text) if text.isdecimal() else 2  # what is not understood may mean anything: be silent
 
 
-def _descriptor(stream: Any) -> int | None:
+def _descriptor(stream: Any) -> int:
     try:
         return int(stream.fileno())
     except (AttributeError, OSError, ValueError):  # closed, or no file at all
-        return None
+        return -1
 
 
 def _reopened(stream: Any, fd: int) -> io.TextIOWrapper:
@@ -212,11 +246,9 @@ def _reopened(stream: Any, fd: int) -> io.TextIOWrapper:
     )
 
 
-def _start_native_thread(function: Callable[[], None]) -> None:
-    """A thread of the operating system, also where gevent has made threads greenlets."""
+def _native(name: str) -> Callable[..., Any]:
+    """A function of `_thread` as it was before gevent made threads and locks those of greenlets."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
-        start = monkey.get_original("_thread", "start_new_thread")
-    else:
-        from _thread import start_new_thread as start
-    start(function, ())
+        return monkey.get_original("_thread", name)  # type: ignore[no-any-return]
+    return getattr(_thread, name)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Reads the runtime's log lines: return codes say only that something failed, the lines say what and why.
 
-The texts are those the library is known to print. None of the patterns takes up text of a user, so a line that one of
-them knows may be shown where the library prints prompts as well.
+The texts are those the library is known to print. None of the patterns takes up text of a user: what they match may be
+shown even where the library prints prompts.
 """
 
 import re
@@ -211,7 +211,15 @@ def prompt_tokens(lines: Sequence[str]) -> int | None:
     return None
 
 
-def is_harmless(line: str) -> bool:
-    """Whether a line is known and so can't hold text of a user."""
-    patterns = (*_FACTS, _TOO_LONG, _MATCHED, *_OTHERS, *(known.pattern for known in _REASONS))
-    return any(pattern.search(line) for pattern in patterns)
+_SEVERITY = re.compile(r"(?:[DIWE] \w+: )?(?:Warning: )?")
+_HARMLESS = (*_FACTS, _TOO_LONG, _MATCHED, *_OTHERS, *(known.pattern for known in _REASONS))
+
+
+def known_part(line: str) -> str:
+    """What of a line may be shown where the library prints prompts: its beginning, as far as a pattern knows it."""
+    front = _SEVERITY.match(line)
+    start = front.end() if front else 0
+    for pattern in _HARMLESS:
+        if match := pattern.match(line, start):
+            return line[: match.end()]
+    return ""

@@ -49,6 +49,7 @@ class Run:
         self._abort = abort
         self._after_hidden_states = after_hidden_states
         self.tokens = 0
+        self.finished = False
         self.aborted = False
         self.errored = False
         self.failure: BaseException | None = None
@@ -67,9 +68,10 @@ class Run:
     def _receive(self, result: Any, state: int) -> int:
         if state == ERROR:
             self.errored = True
-        elif not result:
+        elif not result or self.finished:  # nothing is read of what comes after the end
             return GO_ON
         elif state == FINISH:
+            self.finished = True
             self.statistics = _statistics(result.contents.perf)
         elif state in (NORMAL, WAITING):
             if self._on_token is None:

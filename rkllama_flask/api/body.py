@@ -6,10 +6,10 @@ import json
 import math
 import socket
 import sys
+import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from flask import request
 from werkzeug.wsgi import get_content_length, get_input_stream
@@ -28,6 +28,9 @@ MAX_DEPTH = 100
 
 READ_TIMEOUT = 30.0
 """Seconds without a single byte after which a body is given up."""
+
+MAX_READ_TIME = 300.0
+"""Seconds after which a body is given up that still trickles in."""
 
 _BLOCK = 256 * 1024
 _WINDOW_LOG = 23  # 8 MiB, what RFC 9659 allows a `zstd` content coding to need
@@ -88,47 +91,58 @@ def _receive(limit: int) -> bytes:
     stream = get_input_stream(request.environ)
     blocks: list[bytes] = []
     size = 0
-    with _read_timeout():
-        while size <= limit and (block := _read(stream, min(_BLOCK, limit + 1 - size))):
-            blocks.append(block)
-            size += len(block)
-    if size > limit:
-        raise _too_large(limit)
-    if expected is not None and size < expected:
-        raise ClientGone
+    with _Patience(request.environ.get("gunicorn.socket")) as patience:
+        try:
+            while size <= limit and (block := stream.read(min(_BLOCK, limit + 1 - size))):
+                blocks.append(block)
+                size += len(block)
+        except OSError as error:
+            patience.explain(error)
+        if size > limit:
+            raise _too_large(limit)
+        if expected is not None and size < expected:
+            patience.explain()
     return b"".join(blocks)
 
 
-def _read(stream: IO[bytes], size: int) -> bytes:
-    try:
-        return stream.read(size)
-    except TimeoutError as error:
-        _stop_reading()
-        raise RequestTimedOut("The request body did not arrive in time.") from error
-    except OSError as error:
+class _Patience:
+    """How long a body may take. gunicorn reads one for ever: only its socket can be told to stop.
+
+    A silence is ended by the socket's own timeout, a trickle by shutting the socket for reading. That is done after a
+    silence too, because gunicorn would read on to the body's end before the connection's next request.
+    """
+
+    def __init__(self, connection: socket.socket | None) -> None:
+        self._connection = connection
+        self._before: float | None = None
+        self._timer = threading.Timer(MAX_READ_TIME, self._stop)
+        self._stopped = False
+
+    def __enter__(self) -> "_Patience":
+        if self._connection is not None:
+            self._before = self._connection.gettimeout()
+            self._connection.settimeout(READ_TIMEOUT)
+            self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._connection is not None:
+            self._connection.settimeout(self._before)
+
+    def explain(self, error: OSError | None = None) -> NoReturn:
+        """Raise why the body is not whole."""
+        if isinstance(error, TimeoutError):
+            self._stop()
+        if self._stopped:
+            raise RequestTimedOut("The request body did not arrive in time.") from error
         raise ClientGone from error
 
-
-def _stop_reading() -> None:
-    """gunicorn reads on to the body's end before the next request of a connection: this makes it end here."""
-    connection: socket.socket | None = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.shutdown(socket.SHUT_RD)
-
-
-@contextmanager
-def _read_timeout() -> Iterator[None]:
-    """gunicorn reads a body for ever; only its socket can say no."""
-    connection: socket.socket | None = request.environ.get("gunicorn.socket")
-    if connection is None:
-        yield
-        return
-    before = connection.gettimeout()
-    connection.settimeout(READ_TIMEOUT)
-    try:
-        yield
-    finally:
-        connection.settimeout(before)
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RD)
 
 
 def _decompress(raw: bytes, encoding: str, limit: int) -> bytes:

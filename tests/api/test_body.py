@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -204,3 +205,23 @@ def test_a_client_that_leaves_amid_its_body_gets_nothing(echo: Api, error: Excep
     response = send_broken(echo, error, Socket())
     assert response.status_code == 499
     assert response.data == b""
+
+
+class ImpatientTimer:
+    """A timer that fires as soon as it starts."""
+
+    def __init__(self, _seconds: float, fire: Callable[[], None]) -> None:
+        self.start = fire
+
+    def cancel(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("error", [OSError("no more data"), None])
+def test_a_body_that_only_trickles_is_given_up(
+    echo: Api, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    monkeypatch.setattr("rkllama_flask.api.body.threading.Timer", ImpatientTimer)
+    socket = Socket()
+    assert send_broken(echo, error, socket).status_code == 408
+    assert socket.shut

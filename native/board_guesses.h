@@ -12,7 +12,8 @@
  * | RKLLM_GUESS_LOAD_AFTER_ABORT_CRASHES | loading a prompt cache directly after an aborted run crashes
  *   | 1 in family 1.2, 0 in 1.3: reported for 1.2.3 only |
  * | RKLLM_GUESS_SECOND_INIT_CRASHES | an init crashes, instead of failing, while another handle lives; so does every
- *   init of a process in which one has failed | 0 in family 1.2, 1 in 1.3: the first half is reported for 1.3.0 only |
+ *   init of a process in which one has failed | 0: the first half is reported for 1.3.0, when NPU memory ran out; tests
+ *   that share a process with the library would not survive it |
  */
 #ifndef BOARD_GUESSES_H
 #define BOARD_GUESSES_H
@@ -26,7 +27,7 @@
 #define GUESS_KEEP_OWN_TOKENS "RKLLM_GUESS_KEEP_OWN_TOKENS", false
 #define GUESS_CACHE_ON_ABORT "RKLLM_GUESS_CACHE_ON_ABORT", true
 #define GUESS_LOAD_AFTER_ABORT_CRASHES "RKLLM_GUESS_LOAD_AFTER_ABORT_CRASHES", (RKLLM_ABI < 13)
-#define GUESS_SECOND_INIT_CRASHES "RKLLM_GUESS_SECOND_INIT_CRASHES", (RKLLM_ABI >= 13)
+#define GUESS_SECOND_INIT_CRASHES "RKLLM_GUESS_SECOND_INIT_CRASHES", false
 
 /* Use: board_guess(GUESS_CACHE_ON_ABORT). */
 static inline bool board_guess(const char* variable, bool otherwise) {

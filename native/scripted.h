@@ -75,6 +75,7 @@ void plan_free(Plan* plan);
 
 /* scripted_journal.c */
 int64_t now_ns(void);
+void journal_open(void); /* opens what RKLLM_SCRIPT_LOG names now; each init calls it */
 /* One line "<ns> <pid> <tid> <what> key=value …"; `format` is a list of pairs such as "path=%s n=%d". %s values are
  * percent-encoded, a NULL is written as %00. */
 void journal(const char* what, const char* format, ...) __attribute__((format(printf, 2, 3)));

@@ -10,8 +10,9 @@
 
 #include "scripted.h"
 
-static int descriptor = -1;
-static pthread_once_t opened = PTHREAD_ONCE_INIT;
+static atomic_int descriptor = -1;
+static char open_path[4096];
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
 
 typedef struct {
     char* text;
@@ -24,9 +25,16 @@ int64_t now_ns(void) {
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-static void open_once(void) {
+/* An old descriptor stays open: another thread may be writing to it. */
+void journal_open(void) {
     const char* path = getenv("RKLLM_SCRIPT_LOG");
-    if (path && *path) descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (!path) path = "";
+    pthread_mutex_lock(&opening);
+    if (strcmp(path, open_path)) {
+        snprintf(open_path, sizeof open_path, "%s", path);
+        descriptor = *path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
+    }
+    pthread_mutex_unlock(&opening);
 }
 
 static void append(Line* line, const char* bytes, size_t length) {
@@ -53,7 +61,6 @@ static void append_encoded(Line* line, const char* text) {
 
 /* A single write of a whole line: lines of several processes never mix, and a crash loses nothing. */
 void journal(const char* what, const char* format, ...) {
-    pthread_once(&opened, open_once);
     if (descriptor < 0) return;
     Line line = {0};
     char part[96];

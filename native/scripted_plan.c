@@ -20,13 +20,13 @@ static size_t first_long_character(const char* text, size_t length) {
 
 /* One token, or, when characters are to be split, several that each end after a character's first byte. */
 static void add_token(Plan* plan, const char* text, size_t length, const char* split) {
-    bool raw = !strcmp(split, "raw"), partial = !strcmp(split, "partial");
+    bool bytes = !strcmp(split, "bytes"), partial = !strcmp(split, "partial");
     size_t held = 0; /* bytes at the front of `text` that an earlier piece has had but not shown */
     while (length && strcmp(split, "no")) {
         size_t at = held + first_long_character(text + held, length - held) + 1;
         if (at >= length) break;
         int32_t id = token_id(text, at);
-        if (raw) {
+        if (bytes) {
             add(plan, text, at, id, RKLLM_RUN_NORMAL);
             text += at;
             length -= at;

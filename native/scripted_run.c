@@ -106,8 +106,8 @@ static void record(const Run* run, const RKLLMInput* input) {
             "repeat_penalty=%f frequency_penalty=%f presence_penalty=%f mirostat=%d mirostat_tau=%f mirostat_eta=%f "
             "lora=%s save=%s prompt_tokens=%d hash=%x prompt=%s",
             (int)run->infer->mode, (int)input->input_type, input->role, input->enable_thinking,
-            run->infer->keep_history, max_new, sampling->top_k, sampling->top_p, sampling->temperature, sampling->repeat_penalty,
-            sampling->frequency_penalty, sampling->presence_penalty, sampling->mirostat, sampling->mirostat_tau,
+            run->infer->keep_history, max_new, sampling->top_k, sampling->top_p, sampling->temperature,
+            sampling->repeat_penalty, sampling->frequency_penalty, sampling->presence_penalty, sampling->mirostat, sampling->mirostat_tau,
             sampling->mirostat_eta, run->lora, save_path(run), run->prompt.n, run->hash, run->text);
 }
 

@@ -28,7 +28,7 @@
  * | fail_init_from | the Nth init of the process and all later ones fail for want of NPU memory |
  * | once | a path: segv, abrt, hang, fail, error and fail_init happen only if it does not exist, and create it |
  * | null_at, empty_at, waiting_at, invalid_at | before the Nth token one more: NULL text, "", WAITING, bytes that are no UTF-8 |
- * | split | long characters are cut after their first byte: raw (two NORMAL), waiting (WAITING without text, then whole), partial (WAITING with the byte, then whole) |
+ * | split | long characters are cut after their first byte: bytes (two NORMAL), waiting (WAITING without text, then whole), partial (WAITING with the byte, then whole) |
  * | finish | 0: no FINISH (1) |
  * | after_finish | so many tokens after FINISH (0) |
  * | wrong_perf | 1: nonsense figures (0) |
@@ -104,12 +104,11 @@ static bool parameters_pass(const RKLLMParam* p, const Script* script) {
     return !wrong;
 }
 
-static bool model_opens(const RKLLMParam* p, Script* script) {
+static bool model_opens(const RKLLMParam* p, const Script* script) {
     if (access(p->model_path, R_OK)) {
         say('E', "failed to open '%s': '%s'", p->model_path, strerror(errno));
         return false;
     }
-    if (!script_read_model(script, p->model_path)) return false;
     strike(script, AT_INIT);
     sleep_until(now_ns() + ms_to_ns(script->load_ms), NULL);
     if (script->fail_init && fault(script, "fail", AT_INIT, AT_INIT)) {
@@ -136,9 +135,11 @@ static void print_facts(const RKLLMParam* p, const Script* script) {
 }
 
 static int open_context(LLMHandle* handle, const RKLLMParam* p, LLMResultCallback callback, void* userdata) {
+    journal_open();
     journal("init",
             "path=%s context=%d max_new_tokens=%d top_k=%d top_p=%f temperature=%f repeat_penalty=%f "
-            "frequency_penalty=%f presence_penalty=%f mirostat=%d mirostat_tau=%f mirostat_eta=%f cpus=%x domain=%d embed_flash=%d",
+            "frequency_penalty=%f presence_penalty=%f mirostat=%d mirostat_tau=%f mirostat_eta=%f "
+            "cpus=%x domain=%d embed_flash=%d",
             p->model_path, p->max_context_len, p->max_new_tokens, p->top_k, p->top_p, p->temperature, p->repeat_penalty,
             p->frequency_penalty, p->presence_penalty, p->mirostat, p->mirostat_tau, p->mirostat_eta,
             p->extend_param.enabled_cpus_mask, p->extend_param.base_domain_id, p->extend_param.embed_flash);
@@ -150,10 +151,11 @@ static int open_context(LLMHandle* handle, const RKLLMParam* p, LLMResultCallbac
 #endif
     Script script;
     script_defaults(&script);
+    bool understood = script_read_model(&script, p->model_path);
     say('I', "rkllm-runtime version: %s, rknpu driver version: %s, platform: %s", RKLLM_VERSION, script.driver_version,
         script.platform);
     say('I', "loading rkllm model from %s", p->model_path);
-    if (!model_opens(p, &script) || !parameters_pass(p, &script)) {
+    if (!understood || !model_opens(p, &script) || !parameters_pass(p, &script)) {
         script_free(&script);
         atomic_fetch_add(&failed_inits, 1);
         journal("init_end", "ret=%d", -1);

@@ -11,9 +11,12 @@ typedef struct {
     Kind kind;
     size_t offset;
     const char* initial;
+    const char* choices; /* NULL, or the words allowed, each between two spaces */
 } Key;
 
-#define KEY(name, kind, initial) {#name, kind, offsetof(Script, name), initial}
+#define CHOICE(name, kind, initial, choices) {#name, kind, offsetof(Script, name), initial, choices}
+#define KEY(name, kind, initial) CHOICE(name, kind, initial, NULL)
+#define FAULT(name, choices) CHOICE(name, PLACE, "0", choices)
 static const Key KEYS[] = {
     KEY(load_ms, NUMBER, "0"),
     KEY(prefill_ms, NUMBER, "0"),
@@ -35,13 +38,13 @@ static const Key KEYS[] = {
     KEY(dtype, TEXT, "W8A8"),
     KEY(toolkit_version, TEXT, RKLLM_VERSION),
     KEY(driver_version, TEXT, "0.9.8"),
-    KEY(reuse, TEXT, "all"),
+    CHOICE(reuse, TEXT, "all", " all text none "),
     KEY(residue, INTEGER, "0"),
-    KEY(segv, PLACE, "0"),
-    KEY(abrt, PLACE, "0"),
-    KEY(hang, PLACE, "0"),
-    KEY(fail, PLACE, "0"),
-    KEY(error, PLACE, "0"),
+    FAULT(segv, " init prefill load save destroy "),
+    FAULT(abrt, " init prefill load save destroy "),
+    FAULT(hang, " init prefill load save destroy "),
+    FAULT(fail, " prefill load save "),
+    FAULT(error, " prefill "),
     KEY(reason, TEXT, "matmul(w8a8) run failed"),
     KEY(fail_init, TEXT, NULL),
     KEY(fail_init_from, INTEGER, "0"),
@@ -51,7 +54,7 @@ static const Key KEYS[] = {
     KEY(waiting_at, INTEGER, "0"),
     KEY(invalid_at, INTEGER, "0"),
     KEY(after_finish, INTEGER, "0"),
-    KEY(split, TEXT, "no"),
+    CHOICE(split, TEXT, "no", " no bytes waiting partial "),
     KEY(finish, INTEGER, "1"),
     KEY(wrong_perf, INTEGER, "0"),
     KEY(miss_eos, INTEGER, "0"),
@@ -61,6 +64,8 @@ static const Key KEYS[] = {
     KEY(abort_returns, INTEGER, "0"),
 };
 #undef KEY
+#undef CHOICE
+#undef FAULT
 enum { N_KEYS = sizeof KEYS / sizeof KEYS[0], MODEL_TEXT_MAX = 65536 };
 
 static int hex(char c) {
@@ -92,6 +97,13 @@ static int place(const char* word) {
     return atoi(word);
 }
 
+static bool allowed(const Key* key, const char* value) {
+    char word[32];
+    if (!key->choices || (key->kind == PLACE && atoi(value) > 0)) return true;
+    snprintf(word, sizeof word, " %s ", value);
+    return strstr(key->choices, word);
+}
+
 static void set(Script* script, const Key* key, const char* value) {
     void* field = (char*)script + key->offset;
     switch (key->kind) {
@@ -112,9 +124,11 @@ static bool set_word(Script* script, const char* word, size_t length) {
     for (int k = 0; equals && k < N_KEYS; k++) {
         if (strlen(KEYS[k].name) != name || memcmp(KEYS[k].name, word, name)) continue;
         char* value = percent_decode(equals + 1, length - name - 1);
-        set(script, &KEYS[k], value);
+        bool good = allowed(&KEYS[k], value);
+        if (good) set(script, &KEYS[k], value);
+        else say('E', "the script's key '%s' can't be '%s'", KEYS[k].name, value);
         free(value);
-        return true;
+        return good;
     }
     say('E', "the script has no key '%.*s'", (int)name, word);
     return false;

@@ -1,0 +1,76 @@
+"""The header's layout is the reference's, and a library can be told by what the server looks at."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from native import build
+from tests.native.driver import TABLES, Runtime, Struct
+from tests.serving import ROOT
+
+EXPORTS = """abort clear_kv_cache createDefaultParam destroy get_kv_cache_size init is_running load_lora
+    load_prompt_cache release_prompt_cache run run_async set_chat_template set_cross_attn_params set_function_tools"""
+
+
+@pytest.fixture
+def compiled(family: str, tmp_path: Path) -> dict[str, object]:
+    """The layout as this machine's compiler sees the header."""
+    compiler = build.compiler("CC", ("gcc", "clang", "cc"), "cc")
+    abi = "-DRKLLM_ABI=" + family.replace(".", "")
+    subprocess.run(
+        [*compiler, "-std=gnu11", abi, str(ROOT / "native/abi_probe.c"), "-o", tmp_path / "probe"], check=True
+    )
+    return dict(json.loads(subprocess.check_output([tmp_path / "probe"])))
+
+
+def test_every_size_and_offset_is_the_references(compiled: dict[str, object], family: str) -> None:
+    assert compiled == TABLES[family]
+
+
+def test_the_defaults_are_those_of_the_real_library(fresh: Callable[[], Runtime], family: str) -> None:
+    param = fresh().default_param()
+    ints = {"max_context_len": 512, "max_new_tokens": -1, "top_k": 40, "n_keep": -1, "mirostat": 0}
+    floats = {"top_p": 0.9, "temperature": 0.8, "repeat_penalty": 1.1, "mirostat_tau": 5.0, "mirostat_eta": 0.1}
+    assert {name: param.read(name, "i") for name in ints} == ints
+    assert {name: param.read(name, "f") for name in floats} == pytest.approx(floats)
+    assert (param.read("skip_special_token", "B"), param.read("is_async", "B")) == (1, 0)
+    extend = Struct(family, "RKLLMExtendParam", param.address + param.layout["fields"]["extend_param"][0])
+    assert [extend.read(name, "b") for name in ("embed_flash", "enabled_cpus_num", "n_batch")] == [1, 4, 1]
+    eight = (os.cpu_count() or 1) >= 8
+    assert extend.read("enabled_cpus_mask", "I") == (0xF0 if eight else 0x0F)
+    if family == "1.2":
+        assert all(param.read(tag, "Q") for tag in ("img_start", "img_end", "img_content"))
+
+
+def test_the_file_names_its_version_and_has_a_name_of_its_own(library: Path, family: str) -> None:
+    content = library.read_bytes()
+    version = {"1.2": b"1.2.3", "1.3": b"1.3.0"}[family]
+    assert b"RKLLM SDK (version: " + version + b" | target: Linux | build: scripted)" in content
+    assert b"\0" + library.name.encode() + b"\0" in content
+
+
+def test_all_functions_of_the_header_are_exported(fresh: Callable[[], Runtime]) -> None:
+    runtime = fresh()
+    assert all(hasattr(runtime.library, f"rkllm_{name}") for name in EXPORTS.split())
+
+
+def test_every_function_answers_a_null_handle_with_failure(fresh: Callable[[], Runtime]) -> None:
+    library = fresh().library
+    with_a_handle = set(EXPORTS.split()) - {"createDefaultParam", "init"}
+    assert {name: library[f"rkllm_{name}"](None, None, None, None) for name in with_a_handle} == dict.fromkeys(
+        with_a_handle, -1
+    )
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_the_makefile_builds_the_scripted_runtime(tmp_path: Path) -> None:
+    subprocess.run(["make", "-s", "-C", str(ROOT / "native"), "scripted", f"BUILD={tmp_path}"], check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "librkllmrt-scripted-1.2.so",
+        "librkllmrt-scripted.so",
+    ]

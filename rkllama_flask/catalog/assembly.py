@@ -5,17 +5,20 @@ import json
 import posixpath
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rkllama_flask.catalog import gguf
-from rkllama_flask.catalog.entries import Entry, resolve
+from rkllama_flask.catalog.entries import Entry
 from rkllama_flask.catalog.facts import gather
 from rkllama_flask.catalog.listing import Listing, Stamp
 from rkllama_flask.catalog.model import Format, Model
 from rkllama_flask.catalog.modelfile import MAX_CHARACTERS, Written, parse, render
 from rkllama_flask.catalog.naming import Candidate, assign
+from rkllama_flask.catalog.resolver import resolve
 from rkllama_flask.catalog.side_files import SideFacts, read_side_files
+from rkllama_flask.catalog.weights_hash import hash_key
 
 T = TypeVar("T")
 
@@ -65,9 +68,17 @@ class _Inside:
     eos_token_ids: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def is_model(self) -> bool:
+        """False for what is only a part of one: an adapter, an encoder for pictures."""
+        return (
+            self.metadata.get("general.type", "model") == "model"
+            and self.metadata.get("general.architecture") != "clip"
+        )
+
 
 def assemble(listing: Listing, models_dir: Path, memory: Memory, hashes: Mapping[str, str]) -> Shelf:
-    """Read what changed and put the models together. `hashes` are sha256 of weights, by the text of their stamp."""
+    """Read what changed and put the models together. `hashes` are sha256 of weights by their keys."""
     warnings: list[str] = []
 
     def read(path: str, stamp: Stamp) -> Written:
@@ -75,10 +86,18 @@ def assemble(listing: Listing, models_dir: Path, memory: Memory, hashes: Mapping
 
     resolved = resolve(listing, models_dir, read)
     warnings += resolved.broken.values()
-    named = _named(resolved.entries, warnings)
-    models = {name: _model(name, entry, models_dir, memory, hashes, warnings) for name, entry in named.items()}
+    inside = {
+        entry.weights: memory.recall(("weights", entry.weights, entry.stamp), partial(_look_inside, models_dir, entry))
+        for entry in resolved.entries
+    }
+    models = [entry for entry in resolved.entries if entry.given or inside[entry.weights].is_model]
+    named = _named(models, warnings)
+    made = {
+        name: _model(name, entry, models_dir, inside[entry.weights], memory, hashes, warnings)
+        for name, entry in named.items()
+    }
     memory.forget_unused()
-    return Shelf(listing, models, named, _index(named), resolved.broken, tuple(dict.fromkeys(warnings)))
+    return Shelf(listing, made, named, _index(named), resolved.broken, tuple(dict.fromkeys(warnings)))
 
 
 def _read_modelfile(path: Path) -> Written:
@@ -117,10 +136,15 @@ def _index(named: Mapping[str, Entry]) -> dict[str, str]:
 
 
 def _model(
-    name: str, entry: Entry, models_dir: Path, memory: Memory, hashes: Mapping[str, str], warnings: list[str]
+    name: str,
+    entry: Entry,
+    models_dir: Path,
+    inside: _Inside,
+    memory: Memory,
+    hashes: Mapping[str, str],
+    warnings: list[str],
 ) -> Model:
     path = models_dir / entry.weights
-    inside = memory.recall(("weights", entry.weights, entry.stamp), lambda: _look_inside(path, entry))
     side, told = memory.recall(("side", entry.stamps), lambda: _read_side(models_dir, entry.side))
     warnings += (*inside.warnings, *told)
     facts = gather(
@@ -141,7 +165,7 @@ def _model(
         name=name,
         path=path,
         format=_format(entry.weights),
-        identity=entry.stamp.text,
+        identity=entry.identity,
         size=entry.size,
         modified_at=max(changed) / 1e9,
         digest=_digest(entry, hashes),
@@ -171,8 +195,9 @@ def _read_side(models_dir: Path, side: Mapping[str, str]) -> tuple[SideFacts, tu
     return facts, tuple(warnings)
 
 
-def _look_inside(path: Path, entry: Entry) -> _Inside:
+def _look_inside(models_dir: Path, entry: Entry) -> _Inside:
     """What the weights say of themselves; a file that can't be read says nothing, and a warning."""
+    path = models_dir / entry.weights
     try:
         if _format(entry.weights) == "rkllm":
             plain = gguf.has_magic(path)
@@ -203,9 +228,10 @@ def _tokens(path: Path, metadata: Mapping[str, Any]) -> _Inside:
 
 def _digest(entry: Entry, hashes: Mapping[str, str]) -> str:
     """64 hex digits for what this model is made of; a copy under another name has the same."""
-    weights = hashes.get(entry.stamp.text) or f"{entry.size} {entry.stamp.modified}"
+    name = posixpath.basename(entry.weights)
+    weights = hashes.get(hash_key(name, entry.stamp)) or f"{entry.size} {entry.stamp.modified}"
     manifest = {
-        "weights": [posixpath.basename(entry.weights), weights],
+        "weights": [name, weights],
         "modelfile": render(None, replace(entry.modelfile, adapters=())),
         "adapters": [(path.name, scale) for path, scale in entry.modelfile.adapters],
         "side": [

@@ -2,14 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rkllama_flask.catalog import names
 from rkllama_flask.catalog.assembly import Memory, Shelf, assemble
-from rkllama_flask.catalog.listing import look
+from rkllama_flask.catalog.changes import Changes, modelfile_text
+from rkllama_flask.catalog.entries import Entry, Files
+from rkllama_flask.catalog.listing import Listing, look
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.errors import ModelNotFound, ModelUnusable
+from rkllama_flask.catalog.modelfile import Written, inherit, parse
+from rkllama_flask.catalog.weights_hash import hash_in_child, hash_key, known_hashes, remember_hash
+from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 
 LOOK_AGAIN = 1.0
 """Seconds for which an answer may be old."""
@@ -22,9 +28,16 @@ class Catalog:
     told, once each, what an operator should know about the files.
     """
 
-    def __init__(self, models_dir: Path, *, on_warning: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        models_dir: Path,
+        *,
+        on_warning: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.models_dir = Path(models_dir).absolute()
         self._on_warning = on_warning
+        self._clock = clock
         self._lock = threading.RLock()
         self._memory = Memory()
         self._shelf = Shelf()
@@ -50,15 +63,111 @@ class Catalog:
             raise ModelUnusable(reason, param=param)
         raise ModelNotFound(name, param=param)
 
+    def copy(self, source: str, destination: str) -> Model:
+        """Give the model another name, with the same Modelfile; the weights are shared, not copied.
+
+        Raises ModelNotFound, InvalidRequest, and RkllamaError where the disk refuses.
+        """
+        with self._changing() as changes:
+            entry, model = self._entry(source, param="source"), self.find(source)
+            if names.parse(destination, param="destination").key != model.name.lower():
+                changes.save(destination, entry, param="destination")
+        return self.find(destination, param="destination")
+
+    def create(self, name: str, modelfile: Written | str) -> Model:
+        """Make a model of weights that are here already: FROM is a model's name, or a file inside the models folder.
+
+        What the base's own Modelfile says goes on where this one says nothing. An existing model that has no weights of
+        its own is replaced. Raises ModelNotFound, InvalidRequest, and RkllamaError where the disk refuses.
+        """
+        written = parse(modelfile) if isinstance(modelfile, str) else modelfile
+        with self._changing() as changes:
+            changes.save(name, self._made(written), param="model")
+        return self.find(name)
+
+    def delete(self, name: str) -> None:
+        """Take a model away. Weights stay as long as another model uses them.
+
+        Raises ModelNotFound, InvalidRequest for what has to be removed by hand, RkllamaError where the disk refuses.
+        """
+        with self._changing() as changes:
+            key = names.parse(name).key
+            if key in self._shelf.broken and key not in self._shelf.index:
+                changes.delete_broken(key)
+            else:
+                changes.delete(self.find(name).name)
+
+    def modelfile_text(self, model: Model) -> str:
+        """The Modelfile that `create` would make the same model of; it names no place outside the models folder."""
+        return modelfile_text(self._entry(model.name), self.models_dir)
+
+    def hash_weights(self, name: str) -> str:
+        """sha256 of a model's weights, of the first file if they are split. Takes minutes where it isn't known yet.
+
+        Raises ModelNotFound, InvalidRequest, and RkllamaError where they can't be read.
+        """
+        entry = self._entry(name)
+        key = hash_key(Path(entry.weights).name, entry.stamp)
+        known = known_hashes(self.models_dir).get(key)
+        if known:
+            return known
+        try:
+            sha256 = hash_in_child(self.models_dir / entry.weights)
+        except OSError as error:
+            raise RkllamaError(str(error)) from error
+        self._keep_hash(key, sha256)
+        return sha256
+
+    def remember_hash(self, name: str, sha256: str) -> None:
+        """Keep a hash of a model's weights that is known from elsewhere. Raises as `hash_weights`, and ValueError."""
+        entry = self._entry(name)
+        self._keep_hash(hash_key(Path(entry.weights).name, entry.stamp), sha256)
+
     def refresh(self) -> None:
         """Look at the disk now."""
         with self._lock:
             self._look()
 
+    @contextmanager
+    def _changing(self) -> Iterator[Changes]:
+        """Alone with what is on disk right now; afterwards it is looked at again, also after a failure."""
+        with self._lock:
+            self._look()
+            try:
+                yield Changes(self._shelf, self.models_dir)
+            except OSError as error:
+                raise RkllamaError(f"The models folder can't be changed: {error.strerror or error}.") from error
+            finally:
+                self._look()
+
+    def _entry(self, name: str, *, param: str = "model") -> Entry:
+        with self._lock:
+            return self._shelf.entries[self.find(name, param=param).name]
+
+    def _keep_hash(self, key: str, sha256: str) -> None:
+        try:
+            remember_hash(self.models_dir, key, sha256)
+        except OSError as error:
+            raise RkllamaError(f"The models folder can't be changed: {error.strerror or error}.") from error
+        with self._lock:
+            self._assemble(self._shelf.listing)
+
+    def _made(self, written: Written) -> Entry:
+        if written.source is None:
+            raise InvalidRequest("FROM is missing: name a model, or a file in the models folder", param="from")
+        files = Files(self._shelf.listing, self.models_dir)
+        path = files.find(written.source)
+        try:
+            base = files.entry(path) if path else self._entry(written.source, param="from")
+            changes = replace(written.modelfile, adapters=files.adapters(written))
+        except ValueError as error:
+            raise InvalidRequest(str(error), param="adapters") from None
+        return replace(base, modelfile=inherit(base.modelfile, changes))
+
     def _current(self) -> Shelf:
         """What is known, at most a second old. While one looks, the others go on with what was known before."""
         looked = self._looked
-        if looked is not None and time.monotonic() - looked < LOOK_AGAIN:
+        if looked is not None and self._clock() - looked < LOOK_AGAIN:
             return self._shelf
         if not self._lock.acquire(blocking=looked is None):
             return self._shelf
@@ -72,9 +181,12 @@ class Catalog:
     def _look(self) -> None:
         listing = look(self.models_dir)
         if self._looked is None or listing != self._shelf.listing:
-            told = self._shelf.warnings
-            self._shelf = assemble(listing, self.models_dir, self._memory, {})
-            for warning in self._shelf.warnings:
-                if self._on_warning and warning not in told:
-                    self._on_warning(warning)
-        self._looked = time.monotonic()
+            self._assemble(listing)
+        self._looked = self._clock()
+
+    def _assemble(self, listing: Listing) -> None:
+        told = self._shelf.warnings
+        self._shelf = assemble(listing, self.models_dir, self._memory, known_hashes(self.models_dir))
+        for warning in self._shelf.warnings:
+            if self._on_warning and warning not in told:
+                self._on_warning(warning)

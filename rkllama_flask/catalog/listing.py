@@ -19,9 +19,8 @@ _INTERESTING = frozenset((FILE_NAME, *SIDE_FILES))
 
 @dataclass(frozen=True)
 class Stamp:
-    """One state of a file. `size` in bytes, times in ns."""
+    """One state of a file. `size` in bytes, times in ns. Not the device: its number may change with a reboot."""
 
-    device: int
     inode: int
     size: int
     modified: int
@@ -29,11 +28,11 @@ class Stamp:
 
     @classmethod
     def of(cls, result: os.stat_result) -> "Stamp":
-        return cls(result.st_dev, result.st_ino, result.st_size, result.st_mtime_ns, result.st_ctime_ns)
+        return cls(result.st_ino, result.st_size, result.st_mtime_ns, result.st_ctime_ns)
 
     @property
     def text(self) -> str:
-        return f"{self.device:x}-{self.inode:x}-{self.size:x}-{self.modified:x}-{self.changed:x}"
+        return f"{self.inode:x}-{self.size:x}-{self.modified:x}-{self.changed:x}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""The writing hand: the only code that changes the models folder, and only files that belong to a model.
+
+Every change appears whole or not at all, survives a power cut once it is reported, and stays inside the folder: what
+lies behind a link is never written and never removed, only the link itself. Raises OSError.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from rkllama_flask.catalog.modelfile import FILE_NAME
+
+
+class BehindLink(Exception):
+    """What was to be changed lies behind a link, which whoever made it has to change."""
+
+
+class Store:
+    """Changes files in one models folder. All paths are relative to it, with `/`."""
+
+    def __init__(self, models_dir: Path) -> None:
+        self._root = models_dir
+
+    def write_modelfile(self, folder: str, text: str) -> None:
+        """Put a Modelfile into a folder, which is made if need be. Raises BehindLink."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        place = self._root / folder
+        if os.path.lexists(place):
+            self._require_real(folder)
+            scratch = place / f".{FILE_NAME}-{secrets.token_hex(8)}"
+            try:
+                _write(scratch, text)
+                scratch.replace(place / FILE_NAME)
+            except BaseException:
+                scratch.unlink(missing_ok=True)
+                raise
+        else:
+            scratch = self._root / f".new-{secrets.token_hex(8)}"
+            scratch.mkdir()
+            try:
+                _write(scratch / FILE_NAME, text)
+                _sync(scratch)
+                scratch.rename(place)
+            except BaseException:
+                shutil.rmtree(scratch)
+                raise
+            place = self._root
+        _sync(place)
+
+    def share(self, file: str, folder: str) -> None:
+        """Give a file a second place, without copying its content. Raises BehindLink."""
+        self._require_real(folder)
+        source, target = self._root / file, self._root / folder / Path(file).name
+        if source.is_symlink():
+            target.symlink_to(source.resolve())
+        else:
+            os.link(source, target)
+        _sync(target.parent)
+
+    def remove(self, files: Iterable[str], *, folder: str | None = None) -> None:
+        """Remove files, and then their folder if nothing is left in it. Raises BehindLink."""
+        if folder is not None:
+            self._require_real(folder)
+        for file in files:
+            (self._root / file).unlink(missing_ok=True)
+        place = self._root if folder is None else self._root / folder
+        if folder is not None and not any(place.iterdir()):
+            place.rmdir()
+            place = self._root
+        _sync(place)
+
+    def is_link(self, folder: str) -> bool:
+        return (self._root / folder).is_symlink()
+
+    def unlink(self, folder: str) -> None:
+        """Remove the link that leads to a folder; the folder stays."""
+        (self._root / folder).unlink()
+        _sync(self._root)
+
+    def _require_real(self, folder: str) -> None:
+        if not stat.S_ISDIR(os.lstat(self._root / folder).st_mode):
+            raise BehindLink(f"{folder} in the models folder is a link or a file; change it by hand")
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some file systems can't sync a directory
+    finally:
+        os.close(descriptor)

@@ -226,8 +226,8 @@ int rkllm_run(LLMHandle handle, RKLLMInput* input, RKLLMInferParam* infer, void*
 }
 
 int rkllm_run_async(LLMHandle handle, RKLLMInput* input, RKLLMInferParam* infer, void* userdata) {
-    (void)handle, (void)input, (void)infer, (void)userdata;
-    return misuse("run_async is not scripted");
+    (void)input, (void)infer, (void)userdata;
+    return handle ? misuse("run_async is not scripted") : -1;
 }
 
 int rkllm_abort(LLMHandle handle) {

@@ -1,6 +1,5 @@
 """The scripted runtime in this process, one handle per test, and children for what would kill it."""
 
-import ctypes
 import subprocess
 import sys
 import textwrap
@@ -15,14 +14,14 @@ from tests.native.driver import Runtime
 from tests.serving import ROOT
 
 
-def flush_c() -> None:
-    ctypes.CDLL(None).fflush(None)
-
-
 @pytest.fixture(scope="session")
 def library(family: str) -> Path:
     """The scripted runtime of this family, built."""
-    subprocess.run([sys.executable, str(ROOT / "native/build.py"), "scripted", "--family", family], check=True)
+    subprocess.run(
+        [sys.executable, str(ROOT / "native/build.py"), "scripted", "--family", family],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return scripted_library(family)
 
 
@@ -46,20 +45,18 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
 
 
 @pytest.fixture
-def fresh(library: Path, family: str, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], Runtime]]:
+def fresh(library: Path, family: str, tmp_path: Path) -> Iterator[Callable[[], Runtime]]:
     """Runtimes without a handle yet; those that got one are destroyed afterwards. What they print is kept apart."""
     made: list[Runtime] = []
 
     def make() -> Runtime:
-        made.append(Runtime(library, family))
+        made.append(Runtime(library, family, tmp_path / "printed"))
         return made[-1]
 
     yield make
     for runtime in made:
         if runtime.handle:
             assert runtime.destroy() == 0
-    flush_c()
-    capfd.readouterr()
 
 
 @pytest.fixture
@@ -71,14 +68,9 @@ def runtime(fresh: Callable[[], Runtime], model: Path, entries: object) -> Runti
 
 
 @pytest.fixture
-def printed(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """What the library has printed since the last look, both streams."""
-
-    def read() -> str:
-        flush_c()
-        return "".join(capfd.readouterr())
-
-    return read
+def printed(tmp_path: Path) -> Callable[[], str]:
+    """What the library has printed so far, both streams."""
+    return (tmp_path / "printed").read_text
 
 
 @pytest.fixture

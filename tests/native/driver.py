@@ -1,9 +1,11 @@
 """The C interface called with nothing but ctypes and the reference's table of offsets: no code of ours in between."""
 
+import contextlib
 import ctypes
 import json
+import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,17 +64,38 @@ class Struct:
         return struct.unpack_from("<" + format, self.buffer, self.layout["fields"][name][0])[0]
 
 
-class Runtime:
-    """One handle of one library."""
+@contextlib.contextmanager
+def printing_to(file: Path) -> Iterator[None]:
+    """Let file descriptors 1 and 2 lead to the end of `file`, also what the C library still has in its buffer."""
+    kept = [os.dup(1), os.dup(2)]
+    with file.open("ab") as target:
+        for number in (1, 2):
+            os.dup2(target.fileno(), number)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        for number, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, number)
+            os.close(old)
 
-    def __init__(self, library: Path, family: str) -> None:
+
+class Runtime:
+    """One handle of one library, which prints to `output` if that is given."""
+
+    def __init__(self, library: Path, family: str, output: Path | None = None) -> None:
         self.family = family
+        self.output = output
         self.library = ctypes.CDLL(str(library))
         self.handle = ctypes.c_void_p()
         self.calls: list[Call] = []
         self.answer: Callable[[Call], int | None] = lambda call: 0
         self._callback = CALLBACK(self._called)
         self._kept: list[object] = []
+
+    def call(self, name: str, *arguments: object) -> int:
+        with printing_to(self.output) if self.output else contextlib.nullcontext():
+            return int(self.library[f"rkllm_{name}"](*arguments))
 
     def _called(self, result: int, userdata: int | None, state: int) -> int:
         r = Struct(self.family, "RKLLMResult", result)
@@ -116,7 +139,7 @@ class Runtime:
             third.write("result_callback", ctypes.cast(self._callback, ctypes.c_void_p).value)
         self._kept += [param, third]
         address = third.buffer if isinstance(third, Struct) else third
-        return int(self.library.rkllm_init(ctypes.byref(self.handle), param.buffer, address))
+        return self.call("init", ctypes.byref(self.handle), param.buffer, address)
 
     def run(
         self,
@@ -158,7 +181,7 @@ class Runtime:
                 for key, item in content.items():
                     inner.write(key, item)
                 infer.write(field, inner)
-        return int(self.library.rkllm_run(self.handle, input.buffer, infer.buffer, None))
+        return self.call("run", self.handle, input.buffer, infer.buffer, None)
 
     @property
     def text(self) -> str:
@@ -172,33 +195,33 @@ class Runtime:
 
     def plain(self) -> "Runtime":
         """This handle with the automatic template switched off."""
-        assert self.library.rkllm_set_chat_template(self.handle, b"", b"", b"") == 0
+        assert self.call("set_chat_template", self.handle, b"", b"", b"") == 0
         return self
 
     def abort(self) -> int:
-        return int(self.library.rkllm_abort(self.handle))
+        return int(self.library.rkllm_abort(self.handle))  # prints nothing, and may come from another thread
 
     def kv_size(self) -> int:
         size = ctypes.c_int(-1)
-        assert self.library.rkllm_get_kv_cache_size(self.handle, ctypes.byref(size)) == 0
+        assert self.call("get_kv_cache_size", self.handle, ctypes.byref(size)) == 0
         return size.value
 
     def clear(self, keep: int = 0) -> int:
-        return int(self.library.rkllm_clear_kv_cache(self.handle, keep, None, None))
+        return self.call("clear_kv_cache", self.handle, keep, None, None)
 
     def load_cache(self, path: Path) -> int:
-        return int(self.library.rkllm_load_prompt_cache(self.handle, str(path).encode()))
+        return self.call("load_prompt_cache", self.handle, str(path).encode())
 
     def release_cache(self) -> int:
-        return int(self.library.rkllm_release_prompt_cache(self.handle))
+        return self.call("release_prompt_cache", self.handle)
 
     def load_lora(self, path: Path, name: str) -> int:
         adapter = Struct(self.family, "RKLLMLoraAdapter")
         adapter.write("lora_adapter_path", str(path).encode())
         adapter.write("lora_adapter_name", name.encode())
         adapter.write("scale", 1.0)
-        return int(self.library.rkllm_load_lora(self.handle, adapter.buffer))
+        return self.call("load_lora", self.handle, adapter.buffer)
 
     def destroy(self) -> int:
         handle, self.handle = self.handle, ctypes.c_void_p()
-        return int(self.library.rkllm_destroy(handle))
+        return self.call("destroy", handle)

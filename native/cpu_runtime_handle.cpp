@@ -188,7 +188,7 @@ int Handle::generate(const std::vector<Token>& prompt, const RKLLMInferParam& in
         say('E', "the model is a sentence encoder: it can't generate text");
         return -1;
     }
-    sampler_.begin(sampling_of(infer, sampling_), prompt);
+    sampler_.begin(sampling_of(infer, sampling_));
     const int limit = token_limit(infer, max_new_tokens_);
     const bool stoppable = board_guess(GUESS_ABORT_IN_PREFILL);
     const Kv::Outcome outcome = kv_->prefill(prompt, stoppable ? &abort_ : nullptr);

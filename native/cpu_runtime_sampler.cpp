@@ -12,11 +12,10 @@ constexpr size_t ZIPF_SAMPLE = 100;   /* the most likely tokens from which miros
 
 }  // namespace
 
-void Sampler::begin(const Sampling& sampling, const std::vector<Token>& prompt) {
+void Sampler::begin(const Sampling& sampling) {
     sampling_ = sampling;
     surprise_limit_ = 2 * sampling.mirostat_tau;
-    const size_t window = std::min(prompt.size(), PENALTY_WINDOW);
-    recent_.assign(prompt.end() - static_cast<std::ptrdiff_t>(window), prompt.end());
+    recent_.clear();
 }
 
 Token Sampler::pick(const float* logits, size_t vocabulary) {

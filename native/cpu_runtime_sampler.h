@@ -27,8 +27,9 @@ struct Sampling {
 
 class Sampler {
 public:
-    /* A new run: the penalties look back over the end of the prompt, too. */
-    void begin(const Sampling& sampling, const std::vector<Token>& prompt);
+    /* A new run. The penalties count its own tokens alone: counting the prompt's makes small models avoid the very words
+     * they are asked about. */
+    void begin(const Sampling& sampling);
 
     /* The token that follows, from one score per token of the vocabulary. */
     Token pick(const float* logits, size_t vocabulary);

@@ -1,8 +1,11 @@
 """gunicorn's settings: `gunicorn` in this folder reads them. Command line options win over them."""
 
+import contextlib
 import os
 import signal
+import socket
 import sys
+import weakref
 from pathlib import Path
 
 from rkllama_flask.settings import Settings, SettingsError
@@ -29,6 +32,7 @@ control_socket_disable = True  # nothing uses it
 forwarded_allow_ips = "127.0.0.1,::1"  # whose X-Forwarded-* headers count
 umask = 0o007  # a unix socket: for nginx's group, not for everybody
 loglevel = _settings.log_level
+_idle = weakref.WeakSet()  # connections between two requests
 _CUT_BEFORE = 3  # seconds before gunicorn kills: the last answers are ended with an error their client can read
 
 
@@ -40,9 +44,23 @@ def when_ready(server):
 
 def pre_request(worker, req):
     """Let other greenlets run: a busy keep-alive client would starve every stream."""
+    _idle.discard(req.unreader.sock)
     gevent = sys.modules.get("gevent")
     if gevent is not None:
         gevent.sleep(0)
+
+
+def post_request(worker, req, environ, resp):
+    """The connection waits for its next request; while we shut down there will be none."""
+    if worker.alive:
+        _idle.add(req.unreader.sock)
+    else:
+        _end(req.unreader.sock)
+
+
+def _end(connection):
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)
 
 
 def post_worker_init(worker):
@@ -53,6 +71,8 @@ def post_worker_init(worker):
     def drain(number, frame):
         inference.drain(max(0.0, _settings.graceful_timeout - _CUT_BEFORE))
         worker.handle_exit(number, frame)
+        for connection in list(_idle):
+            _end(connection)  # gunicorn would wait for their keep-alive time to pass
 
     signal.signal(signal.SIGTERM, drain)
     inference.start(replace_process=lambda: os.kill(os.getpid(), signal.SIGTERM))

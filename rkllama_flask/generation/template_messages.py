@@ -97,7 +97,7 @@ def without_system(conversation: Sequence[Turn], *, keep_first: bool) -> list[Tu
     waiting: list[str] = []
     for index, turn in enumerate(conversation):
         if turn["role"] == "system" and not (keep_first and index == 0):
-            waiting.append(turn["content"])
+            waiting.extend([turn["content"]] if turn["content"] else [])
         elif turn["role"] == "user" and waiting:
             found.append({**turn, "content": "\n\n".join((*waiting, turn["content"]))})
             waiting = []

@@ -214,7 +214,7 @@ class ChatTemplate:
         except Exception as error:
             raise self._failed(error) from error
         prompt = cover.prompt(rendered)
-        if thinking is False and add_generation_prompt and self.supports_thinking:
+        if thinking is False and add_generation_prompt:
             return self._without_thoughts(prompt)
         return prompt
 

@@ -10,15 +10,17 @@ _FAMILIES = (
     # The first that matches the model's name or family decides: the name says more than the architecture.
     (r"deepseek-?r1|deepseek-?v[23]|r1-distill", "deepseek-r1"),
     (r"qwen-?3|qwq", "qwen3"),
-    (r"qwen|chatml|smollm|yi-|hermes", "qwen2"),
+    (r"qwen", "qwen2"),
     (r"llama-?3|llama-?4", "llama3"),
     (r"gemma", "gemma"),
     (r"mistral|mixtral|ministral", "mistral"),
+    (r"phi-?4-mini", "phi4-mini"),
     (r"phi-?4", "phi4"),
     (r"phi-?3", "phi3"),
     (r"minicpm-?[345]", "chatml"),
     (r"minicpm", "minicpm"),
     (r"internlm", "internlm2"),
+    (r"tinyllama|zephyr", "zephyr"),
 )
 
 

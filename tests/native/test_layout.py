@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -74,3 +75,12 @@ def test_the_makefile_builds_the_scripted_runtime(tmp_path: Path) -> None:
         "librkllmrt-scripted-1.2.so",
         "librkllmrt-scripted.so",
     ]
+
+
+def test_every_key_of_the_script_is_in_the_table_at_the_head_of_the_source() -> None:
+    source = ROOT / "native"
+    keys = set(re.findall(r"^    (?:KEY|CHOICE|FAULT)\((\w+)", (source / "scripted_script.c").read_text(), re.M))
+    rows = re.findall(r"^ \* \| ([a-z_, ]+) \|", (source / "scripted_runtime.c").read_text(), re.M)
+    told = {key for row in rows for key in row.split(", ")} - {"key"}
+    assert keys - {"reason"} == told
+    assert "`reason`" in (source / "scripted_runtime.c").read_text()

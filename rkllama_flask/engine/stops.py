@@ -4,23 +4,33 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Releases text as soon as it can't be part of a stop string any more."""
+    """Releases text as soon as it can't be part of a stop string any more.
+
+    The stop string that is complete first wins, however the text is cut; of two complete at the same character it is
+    the longer one.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = [stop for stop in stops if stop]
+        self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
 
     def feed(self, text: str) -> tuple[str, str | None]:
-        """The text that is free now, and the stop string that was found, if one was: the one that begins first."""
+        """The text that is free now, and the stop string that was found, if one was."""
         if not self._stops:
             return text, None
         text = self._held + text
-        found = [(position, stop) for stop in self._stops if (position := text.find(stop)) >= 0]
-        if found:
-            position, stop = min(found, key=lambda match: (match[0], -len(match[1])))
+        end = len(text) + 1
+        found = None
+        keep = 0
+        for stop in self._stops:
+            start = text.find(stop, 0, end)
+            if start >= 0 and (start + len(stop) < end or found is None or len(stop) > len(found)):
+                found, end = stop, start + len(stop)
+            elif found is None:
+                keep = max(keep, overlap(text, stop))
+        if found is not None:
             self._held = ""
-            return text[:position], stop
-        keep = max(_overlap(text, stop) for stop in self._stops)
+            return text[: end - len(found)], found
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], None
 
@@ -30,9 +40,11 @@ class StopMatcher:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` begin `stop`."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
+def overlap(text: str, marker: str) -> int:
+    """How many characters at the end of `text` begin `marker`, which is not complete there."""
+    start = text.find(marker[0], max(0, len(text) - len(marker) + 1))
+    while start >= 0:
+        if marker.startswith(text[start:]):
+            return len(text) - start
+        start = text.find(marker[0], start + 1)
     return 0

@@ -11,19 +11,30 @@ _SHARED_OBJECT = 3
 
 
 class Elf(NamedTuple):
-    """`machine` in the words of `uname -m`, `bits` 32 or 64, `shared` whether it is a library."""
+    """`machine` in the words of `uname -m`, `bits` 32 or 64, `shared` whether it is a library.
+
+    `least_size` is what the file must have in bytes to be whole: the table of sections lies at its end.
+    """
 
     machine: str
     bits: int
     shared: bool
+    least_size: int = 0
 
 
 def read_header(head: bytes) -> Elf | None:
-    """The ELF header in the first bytes of a file; None where there is none."""
-    if len(head) < 20 or not head.startswith(b"\x7fELF"):
+    """The ELF header in the first 64 bytes of a file; None where there is none."""
+    if len(head) < 64 or not head.startswith(b"\x7fELF"):
         return None
-    kind, machine = struct.unpack_from(">HH" if head[5] == 2 else "<HH", head, 16)
-    return Elf(_MACHINES.get(machine, f"machine {machine}"), 64 if head[4] == 2 else 32, kind == _SHARED_OBJECT)
+    order = ">" if head[5] == 2 else "<"
+    kind, machine = struct.unpack_from(f"{order}HH", head, 16)
+    bits = 64 if head[4] == 2 else 32
+    least_size = 0
+    if bits == 64:
+        (sections_at,) = struct.unpack_from(f"{order}Q", head, 40)
+        each, count = struct.unpack_from(f"{order}HH", head, 58)
+        least_size = sections_at + each * count
+    return Elf(_MACHINES.get(machine, f"machine {machine}"), bits, kind == _SHARED_OBJECT, least_size)
 
 
 def this_machine() -> Elf:

@@ -7,6 +7,7 @@ to agree: the version text in the file decides, the exported functions must fit 
 
 import ctypes
 import mmap
+import os
 import re
 import struct
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def _find_marker(path: Path) -> "_Marker":
         with path.open("rb") as file:
             if not (head := file.read(64)):
                 raise LibraryUnusable(f"{path.name} is an empty file. {_FETCH}.")
-            _check_header(path, head)
+            _check_header(path, head, os.fstat(file.fileno()).st_size)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return _marker_in(path, content)
     except FileNotFoundError:
@@ -105,7 +106,7 @@ class Library:
         return cls(path, version, build, abi, _declare(loaded, abi))
 
 
-def _check_header(path: Path, head: bytes) -> None:
+def _check_header(path: Path, head: bytes, size: int) -> None:
     if head.startswith(b"version https://git-lfs"):
         raise LibraryUnusable(
             f"{path.name} is a Git LFS pointer, not the library itself. Fetch it with `git lfs pull`."
@@ -123,6 +124,8 @@ def _check_header(path: Path, head: bytes) -> None:
             f"{path.name} is built for {found.machine}, but this machine is {wanted.machine}. Take the library for "
             f"{wanted.machine}; without an NPU scripts/serve builds a CPU runtime."
         )
+    if size < found.least_size:  # the loader would map what is not there, and the process die of SIGBUS
+        raise LibraryUnusable(f"{path.name} has {size} bytes of {found.least_size}: copy or download it again.")
 
 
 class _Marker(NamedTuple):

@@ -105,11 +105,6 @@ _REASONS = (
         "The file is no model of this runtime (RKLLM 1.0 files must be converted again with a current toolkit).",
     ),
     _known(
-        r"the model version is too old",
-        ModelUnusable,
-        "The model was converted with a toolkit that is too old: convert it again.",
-    ),
-    _known(
         r"failed to open '|invalid rkllm model|failed to read (?:header|key-value|tensor)",
         ModelUnusable,
         "The model file is damaged or incomplete: download it again.",
@@ -165,6 +160,11 @@ _REASONS = (
         RuntimeFailed,
         "A number overflowed on the NPU: this model's conversion does not suit this chip.",
     ),
+    _known(  # only a warning, so it is the reason where there is no other
+        r"the model version is too old",
+        ModelUnusable,
+        "The model was converted with a toolkit that is too old: convert it again.",
+    ),
 )
 
 _TOO_LONG = re.compile(r"the length of prompt is greater than max context \(prompt: (\d+) tokens, max context: (\d+)\)")
@@ -211,7 +211,7 @@ def prompt_tokens(lines: Sequence[str]) -> int | None:
     return None
 
 
-_SEVERITY = re.compile(r"(?:[DIWE] \w+: )?(?:Warning: )?")
+_SEVERITY = re.compile(r"(?:[DIWE] \w+: )?(?:Warning: )?(?:[Tt]he |Your )?")
 _HARMLESS = (*_FACTS, _TOO_LONG, _MATCHED, *_OTHERS, *(known.pattern for known in _REASONS))
 
 

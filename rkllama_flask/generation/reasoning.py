@@ -1,87 +1,116 @@
-"""Tells a model's thoughts from its answer while both stream."""
+"""The model's thoughts told apart from its answer, while both are still arriving."""
 
+import re
+from enum import Enum
+from typing import NamedTuple
+
+from rkllama_flask.engine.stops import overlap
 from rkllama_flask.generation.events import Reasoning, Text
 
-TAGS: tuple[tuple[str, str], ...] = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|channel>thought", "<channel|>"),
+
+class Tags(NamedTuple):
+    """What a family of models writes around its thoughts."""
+
+    open: str
+    close: str
+
+
+TAGS = (
+    Tags("<think>", "</think>"),  # Qwen3, DeepSeek-R1 and most others
+    Tags("[THINK]", "[/THINK]"),  # Magistral, Ministral
+    Tags("<|channel>thought", "<channel|>"),  # Gemma 4
+    Tags("<|thought_start|>", "<|thought_end|>"),  # MiniCPM3
+    Tags("<thought>", "</thought>"),  # EXAONE Deep
+    Tags("<thinking>", "</thinking>"),
 )
-"""How model families enclose their thoughts: Qwen, DeepSeek and most others; some fine-tunes; Mistral; Gemma 4."""
+_PROMPT_TAGS = TAGS[:2]
+"""Those that chat templates open at the end of the prompt."""
+
+_BLANK_LINES = re.compile(r"\A\s*\n")
+
+
+class _Place(Enum):
+    BEFORE = "nothing said yet, or only thoughts"
+    THOUGHTS = "between the tags"
+    ANSWER = "after the first text"
 
 
 class ReasoningSplitter:
-    """Splits text wherever its tags fall over tokens, holding back no more than an undecided tag.
+    """Thoughts come before the answer: once text has begun, tags in it are text.
 
-    Thoughts come first or not at all: an opening tag after other text is text. `open` says that the prompt already ended
-    with an opening tag. The newlines that models put around thoughts belong to neither part.
+    `open` says that the prompt already ends inside the thoughts. Blank lines around thoughts are not passed on.
     """
 
-    def __init__(self, *, open: bool) -> None:  # noqa: A002 — the word for it
-        self._closing: tuple[str, ...] = tuple(close for _, close in TAGS) if open else ()
-        self._thinking = open
-        self._answering = False
+    def __init__(self, *, open: bool = False) -> None:
+        self._place = _Place.THOUGHTS if open else _Place.BEFORE
+        self._closes = tuple(tags.close for tags in _PROMPT_TAGS)
+        self._repeated = tuple(tags.open for tags in _PROMPT_TAGS) if open else ()
+        self._thought = False
         self._held = ""
-        self._strip = open
 
     def feed(self, text: str) -> list[Text | Reasoning]:
-        """The parts that are decided now."""
-        if self._answering and not self._strip:
+        """What is decided now; at most an undecided tag and the blank space before it stay back."""
+        if self._place is _Place.ANSWER:
             return [Text(text)] if text else []
         self._held += text
-        parts: list[Text | Reasoning] = []
-        if not self._thinking and not self._answering:
-            self._begin()
-        if self._thinking:
-            self._think(parts)
-        if self._answering:
-            self._answer(parts)
-        return parts
+        events: list[Text | Reasoning] = []
+        while self._step(events):
+            pass
+        return events
 
     def finish(self) -> list[Text | Reasoning]:
-        """What was held back; thoughts without an end stay thoughts."""
+        """What stayed back; thoughts that were never closed are thoughts."""
         held, self._held = self._held, ""
-        if not held or (self._strip and not held.strip("\n")):
-            return []
-        return [Reasoning(held)] if self._thinking else [Text(held)]
+        if self._place is _Place.THOUGHTS:
+            return [Reasoning(held)] if held.strip() else []
+        if self._thought:
+            held = _BLANK_LINES.sub("", held, count=1)
+        return [Text(held)] if held else []
 
-    def _begin(self) -> None:
-        start = self._held.lstrip()
-        for opening, closing in TAGS:
-            if start.startswith(opening):
-                self._thinking, self._closing, self._strip = True, (closing,), True
-                self._held = start[len(opening) :]
-                return
-        if start and not any(opening.startswith(start) for opening, _ in TAGS):
-            self._answering = True
+    def _step(self, events: list[Text | Reasoning]) -> bool:
+        """Take one part off the front of what is held; False when more text is needed."""
+        if self._place is _Place.BEFORE:
+            return self._before(events)
+        if self._place is _Place.THOUGHTS:
+            return self._thoughts(events)
+        return False
 
-    def _think(self, parts: list[Text | Reasoning]) -> None:
-        if self._strip:
-            self._held = self._held.lstrip("\n")
-            self._strip = not self._held
-        found = [(self._held.find(tag), tag) for tag in self._closing if tag in self._held]
-        if found:
-            position, tag = min(found)
-            thought, self._held = self._held[:position].rstrip("\n"), self._held[position + len(tag) :]
-            self._thinking, self._answering, self._strip = False, True, True
-        else:
-            keep = max((_undecided(self._held, tag) for tag in self._closing), default=0)
-            thought = self._held[: len(self._held) - keep]
-            thought = thought[: len(thought.rstrip("\n"))]  # newlines before the closing tag go with it
-            self._held = self._held[len(thought) :]
+    def _before(self, events: list[Text | Reasoning]) -> bool:
+        text = self._held.lstrip()
+        for tags in TAGS:
+            if text.startswith(tags.open):
+                self._held = text[len(tags.open) :]
+                self._place, self._closes = _Place.THOUGHTS, (tags.close,)
+                return True
+            if text.startswith(tags.close) and not self._thought:  # opened by a template that no one told about
+                self._held = text[len(tags.close) :]
+                self._thought = True
+                return True
+            if tags.open.startswith(text) or (tags.close.startswith(text) and not self._thought):
+                return False
+        events.extend(self.finish())
+        self._place = _Place.ANSWER
+        return False
+
+    def _thoughts(self, events: list[Text | Reasoning]) -> bool:
+        if not self._thought:
+            self._held = self._held.lstrip()
+            for tag in self._repeated:
+                if self._held.startswith(tag):
+                    self._held, self._repeated = self._held[len(tag) :], ()
+                    return True
+                if tag.startswith(self._held):
+                    return False
+        text = self._held
+        found = [(place, close) for close in self._closes if (place := text.find(close)) >= 0]
+        end, close = min(found, default=(len(text) - max(overlap(text, tag) for tag in self._closes), ""))
+        thought = text[:end].rstrip()
         if thought:
-            parts.append(Reasoning(thought))
-
-    def _answer(self, parts: list[Text | Reasoning]) -> None:
-        if self._strip:
-            self._held = self._held.lstrip("\n")
-            self._strip = not self._held
-        if self._held:
-            parts.append(Text(self._held))
-            self._held = ""
-
-
-def _undecided(text: str, tag: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `tag`."""
-    return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
+            events.append(Reasoning(thought))
+            self._thought = True
+        if not close:
+            self._held = text[len(thought) :]
+            return False
+        self._held = text[end + len(close) :]
+        self._place, self._thought = _Place.BEFORE, True
+        return True

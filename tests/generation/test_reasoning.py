@@ -1,0 +1,102 @@
+"""Thoughts and answer, told apart however the tokens are cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rkllama_flask.generation.events import Reasoning, Text
+from rkllama_flask.generation.reasoning import TAGS, ReasoningSplitter
+
+
+def split(pieces, *, open=False):
+    """(thoughts, answer) of text that arrives in these pieces; thoughts come first."""
+    splitter = ReasoningSplitter(open=open)
+    events = [event for piece in pieces for event in splitter.feed(piece)] + splitter.finish()
+    assert all(event.text for event in events)
+    kinds = [type(event) for event in events]
+    assert kinds == sorted(kinds, key=lambda kind: kind is Text)
+    thoughts = "".join(event.text for event in events if isinstance(event, Reasoning))
+    return thoughts, "".join(event.text for event in events if isinstance(event, Text))
+
+
+def test_an_answer_without_thoughts_is_passed_on_as_it_is():
+    assert split(["\n Hello", " there\n"]) == ("", "\n Hello there\n")
+
+
+@pytest.mark.parametrize("tags", TAGS)
+def test_every_known_pair_of_tags_is_understood(tags):
+    assert split([f"{tags.open}\nHm.\n{tags.close}\n\nYes."]) == ("Hm.", "Yes.")
+
+
+def test_tags_split_over_tokens_are_found():
+    assert split(["<", "th", "ink>\n", "Hm", ".\n", "</thi", "nk", ">", "\n\n", "Yes."]) == ("Hm.", "Yes.")
+
+
+def test_thoughts_and_text_come_as_soon_as_they_are_decided():
+    splitter = ReasoningSplitter()
+    assert splitter.feed("<think>Hm") == [Reasoning("Hm")]
+    assert splitter.feed(" x </") == [Reasoning(" x")]
+    assert splitter.feed("b>") == [Reasoning(" </b>")]
+    assert splitter.feed("</think>Yes") == [Text("Yes")]
+    assert splitter.feed(" <") == [Text(" <")]
+
+
+def test_no_text_is_held_back_that_can_not_be_a_tag():
+    splitter = ReasoningSplitter()
+    assert splitter.feed("<thin") == []
+    assert splitter.feed("g") == [Text("<thing")]
+
+
+def test_a_prompt_that_opened_the_tag_lets_the_answer_begin_with_thoughts():
+    assert split(["Hm.\n</think>\n\nYes."], open=True) == ("Hm.", "Yes.")
+    assert split(["Hm.[/THINK]Yes."], open=True) == ("Hm.", "Yes.")
+
+
+def test_a_model_that_repeats_the_opened_tag_is_understood():
+    assert split(["\n<thi", "nk>\nHm.</think>Yes."], open=True) == ("Hm.", "Yes.")
+
+
+def test_a_lone_closing_tag_at_the_start_is_dropped():
+    assert split(["\n</think>\n\nYes."]) == ("", "Yes.")
+
+
+def test_empty_thoughts_are_no_event():
+    assert split(["<think>\n\n</think>\n\nYes."]) == ("", "Yes.")
+
+
+def test_thoughts_may_come_in_several_blocks_before_the_answer():
+    assert split(["<think>a</think>\n<think>b</think>\nYes."]) == ("ab", "Yes.")
+
+
+def test_tags_in_the_middle_of_an_answer_are_text():
+    text = "Write <think>a</think> around it."
+    assert split([text]) == ("", text)
+    assert split([f"<think>Hm</think>{text}"]) == ("Hm", text)
+
+
+def test_only_the_tag_that_was_opened_closes_the_thoughts():
+    assert split(["<thinking>a</think>b</thinking>c"]) == ("a</think>b", "c")
+
+
+def test_unfinished_thoughts_stay_thoughts():
+    assert split(["<think>Hm.\n</thin"]) == ("Hm.\n</thin", "")
+    assert split(["Hm"], open=True) == ("Hm", "")
+    assert split(["<think>\n"]) == ("", "")
+
+
+def test_an_undecided_tag_at_the_end_is_text():
+    assert split(["\n<thi"]) == ("", "\n<thi")
+
+
+def test_the_indent_of_an_answer_after_thoughts_stays():
+    assert split(["<think>Hm</think>\n\n    return 1"]) == ("Hm", "    return 1")
+
+
+PARTS = st.sampled_from(["<think>", "</think>", "[THINK]", "[/THINK]", "\n", " ", "Hm", "<", "</th", "é"])
+
+
+@given(st.lists(PARTS, max_size=12).map("".join), st.booleans(), st.data())
+def test_however_the_text_is_cut_the_same_comes_out(text, open, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert split(pieces, open=open) == split([text], open=open) == split(list(text), open=open)

@@ -69,7 +69,7 @@ class Settings:
     @classmethod
     def _read(cls, env: Env, root: Path) -> "Settings":
         positive = validate.Range(min=0, min_inclusive=False)
-        keys = [key.strip() for key in env.list("API_KEYS", [])]
+        keys = list(map(str.strip, env.list("API_KEYS", [])))
         key_file = env.str("API_KEYS_FILE", "")
         if key_file:
             keys += [line.strip() for line in (root / key_file).read_text(encoding="utf-8").splitlines()]

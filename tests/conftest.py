@@ -32,7 +32,7 @@ def scripted_library(family: str) -> Path:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start servers of one's own: `serve(family="1.3", host="gevent", MAX_QUEUE="2", …)`; all are stopped afterwards."""
+    """Start servers of one's own: `serve(family="1.3", host="gevent", MAX_QUEUE="2", …)`; all are stopped again."""
     servers: list[Server] = []
 
     def start(*, family: str = "1.3", host: str = "gevent", models: dict[str, str] | None = None, **env: str) -> Server:

@@ -20,7 +20,7 @@ class Reasoning(NamedTuple):
 class ToolCallStarted(NamedTuple):
     """A call begins; `index` counts the calls of one answer from 0."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     id: str
     name: str
 
@@ -28,7 +28,7 @@ class ToolCallStarted(NamedTuple):
 class ToolArguments(NamedTuple):
     """The next piece of a call's arguments; the pieces of one index join to the JSON text of one object."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     text: str
 
 

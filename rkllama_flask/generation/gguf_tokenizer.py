@@ -11,6 +11,8 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from rkllama_flask.generation.special_text import is_markup
+
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 """Token types of GGUF; byte tokens have 6."""
 
@@ -47,7 +49,11 @@ _LLAMA3 = frozenset(("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", 
 _CUTS: dict[str, tuple[str, ...]] = {
     "default": (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
     "falcon": (r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"),
-    "deepseek-coder": (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+", r"\p{N}"),
+    "deepseek-coder": (
+        *(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+"),
+        r"(?:(?!\s)[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff])+",
+        r"\p{N}",
+    ),
     "tekken": (_cased_words(r"\p{N}", ""),),
     "qwen35": (_words(r"\p{N}", r"\p{M}"),),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm"), _DEEPSEEK_V3),
@@ -104,9 +110,10 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> BuiltTokenizer | None:
         adds_bos = True
     else:
         return None
+    template = str(metadata.get("tokenizer.chat_template", ""))
     library.add_tokens(
         [
-            AddedToken(token, special=kind != _USER_DEFINED, normalized=False)
+            AddedToken(token, special=kind != _USER_DEFINED or is_markup(token, template), normalized=False)
             for token, kind in zip(tokens, types, strict=False)
             if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
         ]

@@ -21,10 +21,19 @@ _LINES = files(__package__).joinpath("special_strings.txt").read_text(encoding="
 WELL_KNOWN = (*MODEL_TAGS, *(line for line in _LINES if line and not line.startswith("# ")))
 """The special strings of every family that has a built-in template, and of some that bring their own."""
 
+_MARKER = re.compile("<[|\uff5c].*[|\uff5c]>")
 _PRIVATE = range(0x100000, 0x10FFFE)
 _PRIVATE_USE = re.compile("[\U000f0000-\U0010ffff]")
 
 T = TypeVar("T")
+
+
+def is_markup(token: str, template: str) -> bool:
+    """Whether a token that is found whole in text structures conversations, rather than being mere vocabulary.
+
+    Vocabularies hold runs of spaces or HTML tags that way. `template` is the model's chat template, as far as known.
+    """
+    return token in WELL_KNOWN or _MARKER.fullmatch(token) is not None or (bool(token.strip()) and token in template)
 
 
 class SpecialText:

@@ -18,11 +18,10 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import ModelUnusable
 from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
 from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.special_text import WELL_KNOWN, neutralise
+from rkllama_flask.generation.special_text import is_markup, neutralise
 
 __all__ = ["Tokenizer", "neutralise"]
 
-_MARKER = re.compile("<[|\uff5c].*[|\uff5c]>")
 _NONCE = secrets.token_hex(8)
 
 
@@ -106,14 +105,14 @@ def _from_json(path: Path, _mtime_ns: int, _size: int) -> Tokenizer:
     beside = path.with_name("tokenizer_config.json")
     config = json.loads(beside.read_bytes()) if beside.is_file() else {}
     template = config.get("chat_template")
+    template = template if isinstance(template, str) else ""
     described.update(truncation=None, padding=None)
     for token in described.get("added_tokens") or ():
-        token["special"] = token["special"] or _is_markup(
-            token["content"], template if isinstance(template, str) else ""
-        )
+        token["special"] = token["special"] or is_markup(token["content"], template)
     library = tokenizers.Tokenizer.from_str(json.dumps(described))
     plain, complete = (library.encode("a", add_special_tokens=special).ids for special in (False, True))
-    start = complete[: len(complete) - len(plain)] if complete[-len(plain) :] == plain else complete[:1]
+    places = (at for at in range(len(complete)) if complete[at : at + len(plain)] == plain)
+    start = complete[: next(places, 0)]
     bos = start[0] if start else _id_of(library, config.get("bos_token"))
     adds_bos = config.get("add_bos_token", bool(start))
     return Tokenizer(library, bos=bos, adds_bos=bool(adds_bos))
@@ -138,11 +137,6 @@ def _renamed(token: tokenizers.AddedToken, content: str) -> tokenizers.AddedToke
         rstrip=token.rstrip,
         single_word=token.single_word,
     )
-
-
-def _is_markup(token: str, template: str) -> bool:
-    """Whether an added token structures the conversation, rather than being plain vocabulary like a run of spaces."""
-    return token in WELL_KNOWN or _MARKER.fullmatch(token) is not None or (bool(token.strip()) and token in template)
 
 
 def _id_of(library: tokenizers.Tokenizer, token: str | Mapping[str, Any] | None) -> int | None:

@@ -142,7 +142,8 @@ class Catalog:
 
     def _entry(self, name: str, *, param: str = "model") -> Entry:
         with self._lock:
-            return self._shelf.entries[self.find(name, param=param).name]
+            model = self.find(name, param=param)  # may look at the disk, and so comes first
+            return self._shelf.entries[model.name]
 
     def _keep_hash(self, key: str, sha256: str) -> None:
         try:
@@ -179,10 +180,11 @@ class Catalog:
         return self._shelf
 
     def _look(self) -> None:
+        now = self._clock()
         listing = look(self.models_dir)
         if self._looked is None or listing != self._shelf.listing:
             self._assemble(listing)
-        self._looked = self._clock()
+        self._looked = now
 
     def _assemble(self, listing: Listing) -> None:
         told = self._shelf.warnings

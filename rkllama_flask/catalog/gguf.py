@@ -25,6 +25,7 @@ _MAX_DEPTH = 4
 _MAX_ITEMS = 1 << 24
 _MAX_STRING = 1 << 28
 _CHUNK = 1 << 20
+_CUT_SHORT = "the file ends inside its header"
 
 _STRING, _ARRAY = 8, 9
 _LETTERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -106,12 +107,12 @@ class _Reader:
         if missing <= 0:
             return
         if self.position + count > self.size:
-            raise GgufUnreadable("the file ends inside its header")
+            raise GgufUnreadable(_CUT_SHORT)
         self._start += self._at
         self._buffer = self._buffer[self._at :] + self.file.read(max(missing, _CHUNK))
         self._at = 0
         if len(self._buffer) < count:
-            raise GgufUnreadable("the file ends inside its header")
+            raise GgufUnreadable(_CUT_SHORT)
 
     def take(self, count: int) -> bytes:
         self.need(count)
@@ -121,7 +122,7 @@ class _Reader:
     def skip(self, count: int) -> None:
         """Go on by `count` bytes without reading them."""
         if self.position + count > self.size:
-            raise GgufUnreadable("the file ends inside its header")
+            raise GgufUnreadable(_CUT_SHORT)
         if self._at + count <= len(self._buffer):
             self._at += count
             return
@@ -162,8 +163,10 @@ class _Reader:
     def _array(self, *, keep: bool, depth: int) -> list[Any]:
         kind, count = self.number(_U32), self.number(_U64)
         smallest = _SCALARS[kind].size if kind in _SCALARS else _U64.size
-        if count > _MAX_ITEMS or count * smallest > self.size - self.position:
+        if count > _MAX_ITEMS:
             raise GgufUnreadable(f"it claims an array of {count} items")
+        if count * smallest > self.size - self.position:
+            raise GgufUnreadable(_CUT_SHORT)
         if keep or count <= SHORT_ARRAY:
             if kind in _SCALARS:
                 data = self.take(count * smallest)
@@ -228,7 +231,7 @@ class _Head:
 def _opened(path: Path) -> Iterator[_Head]:
     with path.open("rb") as file:
         reader = _Reader(file, path.stat().st_size)
-        if reader.size < 24 or reader.take(len(MAGIC)) != MAGIC:
+        if reader.take(len(MAGIC)) != MAGIC:
             raise GgufUnreadable("it does not begin as a GGUF file does")
         version = reader.number(_U32)
         if version not in (2, 3):

@@ -71,7 +71,7 @@ def _entries(directory: Path) -> tuple[dict[str, Stamp], list[str]]:
     except OSError:
         return {}, []
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or not _is_text(entry.name):
             continue
         try:
             result = entry.stat()
@@ -82,3 +82,12 @@ def _entries(directory: Path) -> tuple[dict[str, Stamp], list[str]]:
         elif stat.S_ISREG(result.st_mode) and (entry.name in _INTERESTING or is_weights(entry.name)):
             files[entry.name] = Stamp.of(result)
     return files, folders
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8: one that isn't can't be written into a Modelfile or sent to a client."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

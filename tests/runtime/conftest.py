@@ -38,8 +38,15 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def nothing_captured() -> None:
+    """Another folder's tests may have left their capture in force."""
+    if (left := RuntimeLog.active()) is not None:
+        left.release()
+
+
 @pytest.fixture
-def log() -> Iterator[RuntimeLog]:
+def log(nothing_captured: None) -> Iterator[RuntimeLog]:
     """A capture in this process; what it passes on goes nowhere."""
     saved = {fd: os.dup(fd) for fd in (1, 2)}
     nowhere = os.open(os.devnull, os.O_WRONLY)

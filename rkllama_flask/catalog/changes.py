@@ -5,7 +5,6 @@ name that uses them goes: if the name they came with is deleted first, they move
 """
 
 import posixpath
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,7 +114,7 @@ class Changes:
             files.append(join(folder, FILE_NAME))
         self._store.remove(files, folder=folder or None)
 
-    def _hand_over(self, entry: Entry, sharing: Mapping[str, Entry]) -> None:
+    def _hand_over(self, entry: Entry, sharing: dict[str, Entry]) -> None:
         """Move the weights and what lies beside them to the first of the names that still use them.
 
         At every step each of these names has its weights: they get their new place before they lose the old one.
@@ -126,10 +125,11 @@ class Changes:
             raise InvalidRequest(refusal, param="model")
         heir = folders[0]
         present = self._files.folders[heir].files
-        moving = [*entry.parts, *self._files.side(posixpath.dirname(entry.weights)).values()]
-        moving = [file for file in moving if posixpath.basename(file) not in present]
-        if entry.weights not in moving:
+        moving = [file for file in entry.parts if not self._is_in(heir, file)]
+        if any(posixpath.basename(file) in present for file in moving):
             raise InvalidRequest(refusal, param="model")
+        side = self._files.side(posixpath.dirname(entry.weights)).values()
+        moving += [file for file in side if posixpath.basename(file) not in present]
         shared: list[str] = []
         try:
             for file in moving:
@@ -139,7 +139,13 @@ class Changes:
             self._store.remove(shared, folder=heir)
             raise InvalidRequest(refusal, param="model") from None
         weights = join(heir, posixpath.basename(entry.weights))
-        for other in sharing.values():
+        # The heir comes last: until then it is the heir again if this is cut short and asked for once more.
+        for other in reversed(sharing.values()):
             assert other.folder is not None
             self._write(other.folder, replace(other, weights=weights))
         self._remove_weights(entry)
+
+    def _is_in(self, folder: str, file: str) -> bool:
+        """Whether a folder has this very file already, from a move that was cut short."""
+        there = self._files.folders[folder].files.get(posixpath.basename(file))
+        return there is not None and there.inode == self._files.weights[file].inode

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from typing import TypeVar
 
+from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.segments import Prompt, Segment
 
 MODEL_TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
@@ -24,6 +26,7 @@ WELL_KNOWN = (*MODEL_TAGS, *(line for line in _LINES if line and not line.starts
 _MARKER = re.compile("<[|\uff5c].*[|\uff5c]>")
 _PRIVATE = range(0x100000, 0x10FFFE)
 _PRIVATE_USE = re.compile("[\U000f0000-\U0010ffff]")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -73,14 +76,19 @@ def special_text(strings: frozenset[str]) -> SpecialText:
 class Cover:
     """Private-use characters for what looks special, for one rendering.
 
-    `texts` is everything that can reach the output: no character in it is used as a private one.
+    `texts` is everything that can reach the output: no character in it is used as a private one. `end_mark` is one
+    more, to find a place again in the output. Raises InvalidRequest for texts that leave too few characters.
     """
 
     def __init__(self, special: SpecialText, texts: Iterable[str]) -> None:
         self._special = special
         taken = {letter for text in texts for letter in _PRIVATE_USE.findall(text)}
         free = (chr(code) for code in _PRIVATE if chr(code) not in taken)
-        pairs = dict(zip(special.alphabet, free, strict=False))
+        private = "".join(islice(free, len(special.alphabet) + 1))
+        if len(private) <= len(special.alphabet):
+            raise InvalidRequest("The messages use nearly every private-use character there is.", param="messages")
+        self.end_mark = private[0]
+        pairs = dict(zip(special.alphabet, private[1:], strict=True))
         self._cover = str.maketrans(pairs)
         self._uncover = str.maketrans({private: letter for letter, private in pairs.items()})
         # A range is quicker to find than its members; what else lies in it is the client's, and is not changed back.
@@ -106,6 +114,7 @@ class Cover:
 
     def prompt(self, rendered: str) -> Prompt:
         """The rendered text in segments, the covered parts uncovered and untrusted."""
+        rendered = without_half_characters(rendered)
         segments, done = [], 0
         for match in self._covered.finditer(rendered):
             segments.append(Segment(rendered[done : match.start()], trusted=True))
@@ -115,14 +124,20 @@ class Cover:
         return Prompt(tuple(segment for segment in segments if segment.text))
 
 
+def without_half_characters(text: str) -> str:
+    """Lone surrogates, which JSON can hold and UTF-8 can't, replaced by U+FFFD."""
+    return text if text.isascii() else _HALF_CHARACTER.sub("\ufffd", text)
+
+
 def neutralise(prompt: Prompt, special_strings: Iterable[str] = ()) -> str:
     """The prompt as one string for a runtime that takes special strings for tokens wherever they stand.
 
     A special string that reaches into untrusted text gets a space after its first character (`< |im_end|>`), which no
-    tokenizer joins again. `special_strings` empty means the well-known ones of every family.
+    tokenizer joins again. NUL, which would end a C string, becomes U+FFFD. `special_strings` empty means the well-known
+    ones of every family.
     """
     special = special_text(frozenset(special_strings) or frozenset(WELL_KNOWN))
-    text, trusted = prompt.text, bytearray()
+    text, trusted = without_half_characters(prompt.text).replace("\0", "\ufffd"), bytearray()
     for segment in prompt.segments:
         trusted.extend(bytes([segment.trusted]) * len(segment.text))
     while breaks := [start + 1 for start, end in special.spans(text) if 0 in trusted[start:end]]:

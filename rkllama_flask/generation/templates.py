@@ -8,6 +8,7 @@ Where a template can't express something, the conversation is bent, by these rul
 - A template that knows no tools gets an instruction in the system text, and calls and results as tagged text.
 - Call ids are shortened for templates that insist on nine characters.
 - Thinking that a template can't switch off is closed before it begins.
+- A conversation that ends with the model's own words is left open there, for the answer to continue them.
 
 Everything else a template refuses is the client's error, in the template's own words.
 """
@@ -176,47 +177,47 @@ class ChatTemplate:
         variables. Raises TemplateFailed with the template's own message.
         """
         compiled = self._compile()
-        form = _CallForm()
-        has_calls = any(message.tool_calls or message.role == "tool" for message in messages)
-        as_text = bool(tools) and not self.supports_tools
-        if has_calls and not as_text:
-            found = compiled.call_form
-            as_text, form = found is None, found or form
-        conversation: list[Turn] = turns(
-            messages, arguments_as_text=form.arguments_as_text, null_content=form.null_content
-        )
+        form, as_text = self._call_form(compiled, messages, tools)
+        conversation = turns(messages, arguments_as_text=form.arguments_as_text, null_content=form.null_content)
         offered = declarations(tools)
         extra = {key: value for key, value in (arguments or {}).items() if key not in _RESERVED}
         special = special_text(frozenset((*WELL_KNOWN, *self.special_strings())))
         cover = Cover(special, (self.source, *strings((conversation, offered, extra))))
-        conversation, offered = covered(conversation, cover, compiled.tags), cover.value(offered)
+        conversation = covered(conversation, cover, compiled.tags)
+        offered = cover.value(offered)
+        continues = add_generation_prompt and _ends_with_an_answer(conversation)
+        if continues:
+            conversation[-1]["content"] += cover.end_mark
         if as_text:
             conversation, offered = with_tools_as_text(conversation, offered), []
-        conversation = with_leading_system_joined(conversation)
-        if compiled.short_call_ids:
-            conversation = with_short_call_ids(conversation)
-        if any(turn["role"] == "system" for turn in conversation[:1]) and not compiled.takes_system:
-            conversation = without_system(conversation, keep_first=False)
-        elif any(turn["role"] == "system" for turn in conversation[1:]) and not compiled.takes_late_system:
-            conversation = without_system(conversation, keep_first=True)
         variables = {
             **_thinking_variables(thinking),
             **cover.value(extra),
-            "messages": conversation,
+            "messages": _fitted(conversation, compiled),
             "tools": offered or None,
             "documents": None,
-            "add_generation_prompt": add_generation_prompt,
+            "add_generation_prompt": add_generation_prompt and not continues,
             "bos_token": self.bos_token,
             "eos_token": self.eos_token,
         }
-        try:
-            rendered = compiled.render(variables)
-        except Exception as error:
-            raise self._failed(error) from error
+        rendered = self._rendered(compiled, variables)
+        if continues and cover.end_mark in rendered:
+            return cover.prompt(rendered.rpartition(cover.end_mark)[0])
+        if continues:  # this template does not show the last answer
+            rendered = self._rendered(compiled, {**variables, "add_generation_prompt": True})
         prompt = cover.prompt(rendered)
-        if thinking is False and add_generation_prompt:
-            return self._without_thoughts(prompt)
-        return prompt
+        return self._without_thoughts(prompt) if thinking is False and add_generation_prompt else prompt
+
+    def _call_form(
+        self, compiled: _Compiled, messages: Sequence[Message], tools: Sequence[Tool]
+    ) -> tuple[_CallForm, bool]:
+        """How calls are to be handed over, and whether tools, calls and results have to be written as text."""
+        if tools and not self.supports_tools:
+            return _CallForm(), True
+        if any(message.tool_calls or message.role == "tool" for message in messages):
+            form = compiled.call_form
+            return form or _CallForm(), form is None
+        return _CallForm(), False
 
     def _without_thoughts(self, prompt: Prompt) -> Prompt:
         if self.thinking_is_prefilled(prompt):
@@ -241,9 +242,31 @@ class ChatTemplate:
                 param="template",
             ) from error
 
-    def _failed(self, error: Exception) -> TemplateFailed:
-        reason = str(error) or type(error).__name__
-        return TemplateFailed(f"The chat template of {self.model_name} refused: {reason}", param="messages")
+    def _rendered(self, compiled: _Compiled, variables: Mapping[str, Any]) -> str:
+        try:
+            return compiled.render(variables)
+        except Exception as error:  # a template can raise anything
+            reason = str(error) or type(error).__name__
+            raise TemplateFailed(
+                f"The chat template of {self.model_name} refused: {reason}", param="messages"
+            ) from error
+
+
+def _ends_with_an_answer(conversation: Sequence[Turn]) -> bool:
+    last = conversation[-1] if conversation else {"role": "user"}
+    return last["role"] == "assistant" and "tool_calls" not in last
+
+
+def _fitted(conversation: Sequence[Turn], compiled: _Compiled) -> list[Turn]:
+    """The conversation with its system messages and call ids as the template can take them."""
+    found = with_leading_system_joined(conversation)
+    if compiled.short_call_ids:
+        found = with_short_call_ids(found)
+    if any(turn["role"] == "system" for turn in found[:1]) and not compiled.takes_system:
+        return without_system(found, keep_first=False)
+    if any(turn["role"] == "system" for turn in found[1:]) and not compiled.takes_late_system:
+        return without_system(found, keep_first=True)
+    return found
 
 
 def _thinking_variables(thinking: bool | str | None) -> dict[str, Any]:

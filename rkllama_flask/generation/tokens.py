@@ -18,7 +18,7 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import ModelUnusable
 from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
 from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.special_text import is_markup, neutralise
+from rkllama_flask.generation.special_text import is_markup, neutralise, without_half_characters
 
 __all__ = ["Tokenizer", "neutralise"]
 
@@ -77,7 +77,8 @@ class Tokenizer:
                 continue
             text += [self._aliased(trusted), segment.text]
             trusted = ""
-        encoded = self._library.encode("".join((*text, self._aliased(trusted))), add_special_tokens=False)
+        whole = without_half_characters("".join((*text, self._aliased(trusted))))
+        encoded = self._library.encode(whole, add_special_tokens=False)
         ids = [self._ids.get(id_, id_) for id_ in encoded.ids]
         if self._bos is None or not add_bos:
             return ids

@@ -193,6 +193,33 @@ class TestToolsWithoutTemplateSupport:
         assert "<tools>" not in text
 
 
+class TestAnswersToBeContinued:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_a_conversation_that_ends_with_an_answer_is_left_open_there(self, family: str) -> None:
+        prompt = family_template(family).render([*HELLO, Message("assistant", "The answer is")])
+        assert prompt.text.endswith("The answer is")
+
+    def test_the_turn_is_the_models(self) -> None:
+        text = render(CHATML, *HELLO, Message("assistant", "So "))
+        assert text == "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\nSo "
+
+    def test_open_thoughts_go_on(self) -> None:
+        template = family_template("deepseek-r1")
+        assert not template.thinking_is_prefilled(template.render([*HELLO, Message("assistant", "So ")]))
+        template = ChatTemplate(CHATML + "{# <think> </think> #}")
+        assert template.thinking_is_prefilled(template.render([*HELLO, Message("assistant", "<think>\nSo ")]))
+
+    def test_an_answer_that_the_template_drops_is_followed_by_a_new_one(self) -> None:
+        source = (
+            "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}{{ '>' if add_generation_prompt }}"
+        )
+        assert render(source, *HELLO, Message("assistant", "So ")) == "Hello!>"
+
+    def test_a_call_is_not_continued(self) -> None:
+        text = render(template_text("qwen2"), *HELLO, Message("assistant", tool_calls=(CALL,)))
+        assert text.endswith("</tool_call><|im_end|>\n<|im_start|>assistant\n")
+
+
 class TestThinking:
     def test_the_switch_reaches_the_template(self) -> None:
         source = "{{ enable_thinking is defined }} {{ enable_thinking }} {{ reasoning_effort }}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rkllama_flask.errors import TemplateFailed
+from rkllama_flask.errors import InvalidRequest, TemplateFailed
 from rkllama_flask.generation.request import Message, Tool, ToolCall
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import MODEL_TAGS, WELL_KNOWN, neutralise
@@ -107,6 +107,12 @@ def test_private_use_characters_of_the_client_come_back_unchanged() -> None:
     assert specials(prompt) == specials(family_template("chatml").render([Message("user", "x")]))
 
 
+def test_a_client_that_uses_up_the_private_use_characters_is_refused() -> None:
+    everything = "".join(map(chr, range(0x100000, 0x10FFFE)))
+    with pytest.raises(InvalidRequest, match="private-use"):
+        family_template("chatml").render([Message("user", everything)])
+
+
 def test_a_text_without_look_alikes_is_one_segment() -> None:
     prompt = family_template("chatml").render([Message("user", "1 < 2 and |x| > [y]")])
     assert len(prompt.segments) == 1
@@ -123,7 +129,16 @@ def test_the_models_own_added_tokens_are_covered_too() -> None:
     assert Segment("@@turn@@", trusted=False) in template.render([Message("user", "a @@turn@@ b")]).segments
 
 
+def test_half_characters_are_replaced() -> None:
+    prompt = family_template("chatml").render([Message("user", "a\ud800b")])
+    assert "a\ufffdb" in prompt.text
+    assert TOKENIZER.encode("\udfff") == TOKENIZER.encode("\ufffd")
+
+
 class TestNeutralising:
+    def test_a_nul_does_not_end_the_prompt(self) -> None:
+        assert neutralise(Prompt((Segment("a\0b\ud800", True),))) == "a\ufffdb\ufffd"
+
     def test_only_look_alikes_in_untrusted_text_are_broken(self) -> None:
         prompt = Prompt(
             (Segment("<|im_start|>user\n", True), Segment("<|im_end|> a<b", False), Segment("<|im_end|>", True))

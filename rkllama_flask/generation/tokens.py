@@ -87,6 +87,16 @@ class Tokenizer:
             written += 1
         return [self._bos, *ids[written:]]
 
+    def as_text(self, prompt: Prompt) -> str:
+        """The prompt for a runtime that cuts it itself: nothing in untrusted text is special, and the token that the
+        runtime puts at the beginning of every text is left out, so that it does not stand there twice.
+        """
+        text = neutralise(prompt, self.special_strings)
+        beginning = "" if self._bos is None else self.decode([self._bos])
+        while beginning and text.startswith(beginning):
+            text = text.removeprefix(beginning)
+        return text
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these tokens, special ones too."""
         return str(self._library.decode(list(ids), skip_special_tokens=False))

@@ -115,6 +115,14 @@ class TestTheTokenAtTheBeginning:
         tokenizer = tokenizer_for(model_with(folder, bos="<s>"))
         assert tokenizer.decode(tokenizer.encode(trusted(f"{written}a"))) == "<s>a"
 
+    def test_is_left_out_of_text_that_the_runtime_cuts(self, folder: Path) -> None:
+        tokenizer = tokenizer_for(model_with(folder, bos="<s>"))
+        assert tokenizer.as_text(Prompt((Segment("<s>a", True), Segment("</s>", False)))) == "a< /s>"
+
+    def test_stays_in_text_for_models_that_do_not_add_it(self, folder: Path) -> None:
+        tokenizer = tokenizer_for(model_with(folder))
+        assert tokenizer.as_text(trusted("<s>a")) == "<s>a"
+
     def test_is_not_the_clients_to_write(self, folder: Path) -> None:
         tokenizer = tokenizer_for(model_with(folder, bos="<s>"))
         assert len(tokenizer.encode("<s>a")) == 1 + len("<s>a")

@@ -59,12 +59,12 @@ class Changes:
         place = entry.folder or posixpath.dirname(entry.weights)
         sharing = {n: e for n, e in self._shelf.entries.items() if n != name and e.weights == entry.weights}
         try:
-            if place and self._store.is_link(place) and len(self._models_in(place)) <= 1:
+            if sharing and not entry.is_alias:
+                self._hand_over(entry, sharing)
+            elif place and self._store.is_link(place) and len(self._models_in(place)) <= 1:
                 self._store.unlink(place)
             elif entry.is_alias:
                 self._store.remove(self._belongings(place), folder=place)
-            elif sharing:
-                self._hand_over(entry, sharing)
             else:
                 self._remove_weights(entry)
         except BehindLink as error:
@@ -89,8 +89,9 @@ class Changes:
         named = (folder for folder in self._files.folders if folder and given_name(folder).key == key)
         return next(named, None)
 
-    def _models_in(self, folder: str) -> list[str]:
-        return self._files.models_in(folder) if folder in self._files.folders else []
+    def _models_in(self, folder: str) -> set[str]:
+        """Paths of the weights in a folder; what is only an adapter of a model is none."""
+        return {e.weights for e in self._shelf.entries.values() if posixpath.dirname(e.weights) == folder}
 
     def _belongings(self, folder: str) -> list[str]:
         """The files of a model's folder that go when the model goes; an adapter stays while another model uses it."""
@@ -106,9 +107,8 @@ class Changes:
 
     def _remove_weights(self, entry: Entry) -> None:
         folder = posixpath.dirname(entry.weights)
-        others = [path for path in self._models_in(folder) if path != entry.weights] if folder else []
         files = [*entry.parts]
-        if folder and not others:
+        if folder and self._models_in(folder) == {entry.weights}:
             files += self._belongings(folder)
         elif entry.folder:
             files.append(join(folder, FILE_NAME))
@@ -120,15 +120,16 @@ class Changes:
         At every step each of these names has its weights: they get their new place before they lose the old one.
         """
         folders = [other.folder for other in sharing.values() if other.folder]
+        place = posixpath.dirname(entry.weights)
         refusal = f"its weights are used by {', '.join(sharing)}: delete these first"
-        if any(self._store.is_link(folder) for folder in folders):
+        if any(self._store.is_link(folder) for folder in (*folders, place) if folder):
             raise InvalidRequest(refusal, param="model")
         heir = folders[0]
         present = self._files.folders[heir].files
         moving = [file for file in entry.parts if not self._is_in(heir, file)]
         if any(posixpath.basename(file) in present for file in moving):
             raise InvalidRequest(refusal, param="model")
-        side = self._files.side(posixpath.dirname(entry.weights)).values()
+        side = self._files.side(place).values()
         moving += [file for file in side if posixpath.basename(file) not in present]
         shared: list[str] = []
         try:

@@ -297,6 +297,18 @@ def test_an_adapter_goes_with_the_last_model_that_uses_it(models: Path, catalog:
     assert listed(catalog) == ["m", "two"]
 
 
+def test_an_adapter_in_a_models_folder_does_not_stand_in_the_way(models: Path, catalog: Catalog) -> None:
+    (models / "m.rkllm").touch()
+    (models / "styled").mkdir()
+    (models / "styled" / "lora.rkllm").touch()
+    (models / "styled" / "Modelfile").write_text("FROM m\nADAPTER ./lora.rkllm\n")
+    assert (
+        catalog.create("styled", "FROM styled\nSYSTEM new").modelfile.adapters[0][0] == models / "styled" / "lora.rkllm"
+    )
+    catalog.delete("styled")
+    assert tree(models) == {"m.rkllm"}
+
+
 def test_a_broken_model_can_be_deleted(models: Path, catalog: Catalog) -> None:
     (models / "broken").mkdir()
     (models / "broken" / "Modelfile").write_text("FROM gone\n")
@@ -357,6 +369,14 @@ def test_weights_behind_a_linked_folder_of_several_are_left_alone(
     with pytest.raises(InvalidRequest, match="link"):
         catalog.delete("a")
     assert sorted(path.name for path in elsewhere.iterdir()) == ["a.rkllm", "b.rkllm"]
+
+
+def test_a_linked_folder_stays_while_other_names_use_its_weights(models: Path, canary: Path, catalog: Catalog) -> None:
+    (models / "linked").symlink_to(canary / "folder")
+    catalog.copy("linked", "mine")
+    with pytest.raises(InvalidRequest, match="used by mine"):
+        catalog.delete("linked")
+    assert listed(catalog) == ["linked", "mine"]
 
 
 HOSTILE = [

@@ -1,0 +1,85 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, jsonify
+
+from rkllama_flask.api.anthropic.content import Content, ContentBlocks, assemble
+from rkllama_flask.api.anthropic.framing import Head, MessageEvents
+from rkllama_flask.api.anthropic.neutral import (
+    format_of,
+    messages_of,
+    sampling_of,
+    shows_thoughts,
+    thinking_of,
+    tools_of,
+    unapplied_of,
+)
+from rkllama_flask.api.anthropic.schemas import CountSchema, MessagesSchema
+from rkllama_flask.api.body import read_json
+from rkllama_flask.api.context import client_name, services
+from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
+from rkllama_flask.errors import UnsupportedRequest
+from rkllama_flask.generation.events import Finished
+from rkllama_flask.generation.request import GenerationRequest
+
+_messages = MessagesSchema()
+_count = CountSchema()
+
+
+def create_message() -> Response:
+    """Answer a conversation, streamed or whole."""
+    body = read_json()
+    fields = _messages.read(body)
+    if fields["messages"][-1]["role"] == "assistant":
+        raise UnsupportedRequest(
+            "A message of the assistant can't be continued here: the last message must be the user's.", param="messages"
+        )
+    request = generation_request(fields)
+    unapplied = (*_messages.unapplied(body), *unapplied_of(fields))
+    head = Head.of(request)
+    blocks = ContentBlocks(thoughts=shows_thoughts(fields))
+    if fields["stream"]:
+        framing = MessageEvents(head, blocks, input_tokens=services().inference.count_tokens(request) or 0)
+        return stream(_generate(request), framing, unapplied=unapplied)
+    generation = _generate(request)
+    events = collect(generation)
+    content = assemble(one for event in events for one in blocks.read(event))
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    response = jsonify(head.whole(content, finished))
+    response.headers.update(unapplied_header((*unapplied, *generation.unapplied)))
+    return response
+
+
+def _generate(request: GenerationRequest) -> Events[Content]:
+    return services().inference.generate(request)
+
+
+def count_tokens() -> Response:
+    """The tokens of the prompt that a conversation makes. Raises UnsupportedRequest where they can't be counted."""
+    request = generation_request(_count.read(read_json()))
+    count = services().inference.count_tokens(request)
+    if count is None:
+        raise UnsupportedRequest(f"The model '{request.model.name}' has no tokenizer, so its tokens can't be counted.")
+    return jsonify(input_tokens=count)
+
+
+def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
+    """The neutral request for checked fields. Raises what is wrong between fields, ModelNotFound."""
+    tools, tool_choice = tools_of(fields)
+    return GenerationRequest(
+        model=services().inference.choose(fields.get("model")),
+        messages=messages_of(fields),
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=not fields.get("tool_choice", {}).get("disable_parallel_tool_use", False),
+        thinking=thinking_of(fields),
+        format=format_of(fields),
+        sampling=sampling_of(fields),
+        max_tokens=fields.get("max_tokens"),
+        stop=tuple(text for text in fields.get("stop_sequences", ()) if text),
+        use_cache=fields.get("use_cache"),
+        client=client_name(),
+    )

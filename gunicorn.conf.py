@@ -60,7 +60,8 @@ def post_request(worker, req, environ, resp):
 
 def _end(connection):
     with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RD)
+        # The real socket: gevent's own method would raise in the greenlet that waits, instead of ending its wait.
+        getattr(connection, "_sock", connection).shutdown(socket.SHUT_RD)
 
 
 def post_worker_init(worker):

@@ -86,8 +86,8 @@ class Engine:
                 return
             self._process = os.getpid()
         # A native thread that calls back into a finished interpreter hangs or dies: it must be gone before the exit.
-        atexit.register(self.close)
         RuntimeLog.capture()
+        atexit.register(self.close)
         start_native_thread(self._work)
 
     def submit(self, job: Job) -> None:

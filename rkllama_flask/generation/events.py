@@ -76,4 +76,5 @@ class Finished(NamedTuple):
     stop_string: str | None = None
 
 
-Event = Text | Reasoning | ToolCallStarted | ToolArguments | Waiting | Finished
+Content = Text | Reasoning | ToolCallStarted | ToolArguments | Finished
+Event = Content | Waiting

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from rkllama_flask.api.streaming import Events
 from rkllama_flask.generation.events import (
+    Content,
     Finished,
     Reasoning,
     Text,
@@ -15,8 +16,6 @@ from rkllama_flask.generation.events import (
     Waiting,
 )
 from rkllama_flask.generation.request import GenerationRequest
-
-Content = Text | Reasoning | ToolCallStarted | ToolArguments | Finished
 
 
 class ChoiceEvent(NamedTuple):

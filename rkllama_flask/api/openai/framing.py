@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rkllama_flask.api.openai.choices import ChoiceEvent, Content, total_usage
+from rkllama_flask.api.openai.choices import ChoiceEvent, total_usage
 from rkllama_flask.api.openai.errors import dialect
 from rkllama_flask.api.openai.usage import render_timings, render_usage
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import RkllamaError
-from rkllama_flask.generation.events import Finished, Reasoning, Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import Content, Finished, Reasoning, Text, ToolArguments, ToolCallStarted
 
 _HOLE = "\0text\0"
 

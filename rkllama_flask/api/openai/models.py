@@ -1,6 +1,7 @@
 """`GET /v1/models` and `/v1/models/{id}`.
 
-Anthropic's SDK lists models at the same path, so what it reads stands there too.
+Anthropic's clients ask at the same paths and get their own shape. What their SDK reads stands in this one too, for those
+that send no `anthropic-version`.
 """
 
 from datetime import datetime, timezone
@@ -8,12 +9,15 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api.anthropic import models as anthropic
 from rkllama_flask.api.context import services
 from rkllama_flask.catalog.model import Model
 
 
 def list_models() -> Response:
     """Every model on disk."""
+    if anthropic.asked():
+        return anthropic.list_models()
     models = [_render(model, model.name) for model in services().catalog.list()]
     names = [model["id"] for model in models] or [None]
     return jsonify(object="list", data=models, has_more=False, first_id=names[0], last_id=names[-1])
@@ -21,6 +25,8 @@ def list_models() -> Response:
 
 def retrieve_model(name: str) -> Response:
     """One model under the name it was asked by, which may hold `:` and `/`. Raises ModelNotFound."""
+    if anthropic.asked():
+        return anthropic.retrieve_model(name)
     return jsonify(_render(services().catalog.find(name), name))
 
 

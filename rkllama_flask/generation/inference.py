@@ -11,12 +11,13 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine, EngineStatus
 from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, Load, ModelSpec, Unload
 from rkllama_flask.engine.mailbox import Empty
-from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable
 from rkllama_flask.generation.generation import TICK, Generation
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
 from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.runtime.sampling import Sampling
 
 RESERVED_TOKENS = 4
 """Positions of a context that the runtime keeps for itself (a 1024 context takes 1020 tokens)."""
@@ -79,8 +80,8 @@ class Inference:
         for entry in self._engine.status().resident:
             try:
                 model = self._catalog.find(entry.spec.name)
-            except ModelNotFound:
-                continue  # deleted from disk while it is loaded: it has no name any more
+            except (ModelNotFound, ModelUnusable):
+                continue  # deleted or spoilt on disk while it is loaded: it has no name any more
             found.append(
                 Resident(
                     model=model,
@@ -147,7 +148,7 @@ class Inference:
             client=request.client,
             spec=self._spec(model),
             prompt=prompt.content,
-            sampling=request.sampling.over(modelfile.sampling.over(config.sampling)),
+            sampling=request.sampling.over(self._sampling(model)),
             requested=request.sampling,
             max_tokens=_limit(
                 (request.max_tokens, modelfile.max_tokens, config.max_new_tokens), prompt.tokens, context_length
@@ -209,6 +210,10 @@ class Inference:
                 return entry.context_length
         return model.context_length
 
+    def _sampling(self, model: Model) -> Sampling:
+        """The model's Modelfile, then the live configuration, then what the model's makers recommend."""
+        return model.modelfile.sampling.over(self._config.current().sampling.over(model.recommended_sampling))
+
     def _spec(self, model: Model) -> ModelSpec:
         config = self._config.current()
         return ModelSpec(
@@ -218,7 +223,7 @@ class Inference:
             identity=model.identity,
             context_length=model.context_length,
             size=model.size,
-            sampling=model.modelfile.sampling.over(config.sampling),
+            sampling=self._sampling(model),
             eos_token_ids=frozenset(model.eos_token_ids) | frozenset(model.modelfile.eos_token_ids),
             adapters=model.modelfile.adapters,
             cpus=config.cpus,

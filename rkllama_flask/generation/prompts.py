@@ -43,22 +43,26 @@ class Prompts:
         tools = () if request.tool_choice.mode == "none" else request.tools
         if request.format is not None:
             from rkllama_flask.generation.json_format import JsonOutput
+
             parser = JsonOutput(request.format)
             messages = _with_system_addition(messages, parser.instruction)
         elif tools:
             from rkllama_flask.generation.tool_calls import ToolCallParser, detect_dialect, forced_prefix
-            dialect = detect_dialect(template.source, request.model.family)
+
+            dialect = detect_dialect(template.source if template.supports_tools else None, request.model.family)
             parser = ToolCallParser.for_request(
                 tools, request.tool_choice, dialect=dialect, parallel=request.parallel_tool_calls
             )
             forced = forced_prefix(request.tool_choice, tools, dialect)
-        prompt = template.render(messages, tools, thinking=request.thinking, arguments=dict(request.template_arguments))
+        thinking = request.model.modelfile.parameters.get("think") if request.thinking is None else request.thinking
+        # A forced call begins right away, so there is no room for thoughts before it.
+        thinking = False if forced else thinking
+        prompt = template.render(messages, tools, thinking=thinking, arguments=dict(request.template_arguments))
         thinking_open = template.thinking_is_prefilled(prompt)
         if forced:
             prompt = replace(prompt, segments=(*prompt.segments, Segment(forced, trusted=True)))
         splitter = None if forced else ReasoningSplitter(open=thinking_open)
-        content = self._encode(prompt, request.model, tokenizer)
-        return BuiltPrompt(content, None if tokenizer is None else _count(content, prompt, tokenizer), splitter, parser)
+        return BuiltPrompt(*self._encode(prompt, request.model, tokenizer), splitter, parser)
 
     def _raw(self, request: GenerationRequest, tokenizer: Tokenizer | None) -> BuiltPrompt:
         """A prompt that the client has formatted itself: special tokens in it are meant."""
@@ -66,19 +70,19 @@ class Prompts:
         if not isinstance(request.prompt, str):
             return BuiltPrompt(request.prompt, len(request.prompt))
         prompt = Prompt((Segment(request.prompt, trusted=True),))
-        content = self._encode(prompt, request.model, tokenizer)
         parser = None
-        return BuiltPrompt(content, None if tokenizer is None else _count(content, prompt, tokenizer), None, parser)
+        return BuiltPrompt(*self._encode(prompt, request.model, tokenizer), None, parser)
 
     @staticmethod
-    def _encode(prompt: Prompt, model: Model, tokenizer: Tokenizer | None) -> str | list[int]:
-        if tokenizer is not None and model.modelfile.input != "text":
-            return tokenizer.encode(prompt)
-        return neutralise(prompt, tokenizer.special_strings if tokenizer else ())
-
-
-def _count(content: str | Sequence[int], prompt: Prompt, tokenizer: Tokenizer) -> int:
-    return len(tokenizer.encode(prompt)) if isinstance(content, str) else len(content)
+    def _encode(prompt: Prompt, model: Model, tokenizer: Tokenizer | None) -> tuple[str | list[int], int | None]:
+        """What the runtime gets, and how many tokens that is; None without a tokenizer."""
+        if tokenizer is None:
+            return neutralise(prompt), None
+        if model.modelfile.input == "text":
+            text = tokenizer.as_text(prompt)
+            return text, len(tokenizer.encode(Prompt((Segment(text, trusted=True),))))
+        ids = tokenizer.encode(prompt)
+        return ids, len(ids)
 
 
 def _with_model_defaults(messages: tuple[Message, ...], model: Model) -> tuple[Message, ...]:

@@ -1,7 +1,7 @@
 """`GET /v1/models` and `/v1/models/{id}`.
 
-Anthropic's clients ask at the same paths and get their own shape. What their SDK reads stands in this one too, for those
-that send no `anthropic-version`.
+Anthropic's clients ask at the same paths and get their own shape. What their SDK reads stands in this one too, for
+those that send no `anthropic-version`.
 """
 
 from datetime import datetime, timezone

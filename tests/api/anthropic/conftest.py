@@ -1,0 +1,17 @@
+"""The stub of the floors below, which here also counts tokens."""
+
+import pytest
+
+from rkllama_flask.generation.request import GenerationRequest
+from tests.api.conftest import Api
+
+
+@pytest.fixture
+def api(api: Api) -> Api:
+    """`tiny` has no tokenizer, and every prompt of the other model has 42 tokens."""
+
+    def count_tokens(request: GenerationRequest) -> int | None:
+        return 42 if request.model.tokenizer_path else None
+
+    api.inference.count_tokens = count_tokens  # type: ignore[attr-defined]
+    return api

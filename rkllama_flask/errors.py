@@ -13,6 +13,7 @@ RkllamaError                    500
 ├── RequestTimedOut             408   the request's body stopped coming
 ├── PayloadTooLarge             413
 ├── ModelUnusable               422   the file can't be loaded here, and trying again won't change that
+├── StorageFull                 507   the disk or the room for caches is full
 ├── Unavailable                 503   try again: `retry_after` says when
 │   ├── QueueFull
 │   ├── WaitedTooLong
@@ -118,6 +119,14 @@ class ModelUnusable(RkllamaError):
 
     status = 422
     code = "model_unusable"
+    should_retry = False
+
+
+class StorageFull(RkllamaError):
+    """Something can't be kept for want of room; nothing of it is left behind."""
+
+    status = 507
+    code = "storage_full"
     should_retry = False
 
 

@@ -26,7 +26,7 @@ from rkllama_flask.runtime.abi import (
 )
 from rkllama_flask.runtime.library import Library
 from rkllama_flask.runtime.log import listening
-from rkllama_flask.runtime.log_lines import ModelFacts, failure, prompt_tokens, read_facts
+from rkllama_flask.runtime.log_lines import ModelFacts, failure, prompt_tokens, read_facts, saved
 from rkllama_flask.runtime.run import EmbedResult, Run, RunStatistics
 from rkllama_flask.runtime.sampling import Sampling
 
@@ -115,13 +115,18 @@ class Context:
         library can do that (`Library.per_run_sampling`); elsewhere they are left to the caller. With `save_cache` the
         prompt cache is written there at the end.
 
-        Raises ContextLengthExceeded with exact counts, or RuntimeFailed.
+        Raises ContextLengthExceeded with exact counts, or RuntimeFailed; UnsupportedRequest or StorageFull where the
+        cache could not be written.
         """
         infer = self.library.abi.infer_param(mode=GENERATE)
         self.library.abi.limit_run(infer, (sampling or Sampling()).over(self.sampling), max_new_tokens)
         if save_cache is not None:
             infer.prompt_cache_params = pointer(RKLLMPromptCacheParam(1, guards.cache_target(save_cache)))
         run, lines = self._perform(prompt, infer, on_token)
+        if save_cache is not None and not (saved(lines) and guards.is_written(save_cache)):
+            raise failure(
+                lines, RuntimeFailed("The runtime wrote no prompt cache and does not say why."), about=self._name
+            )
         return replace(run.statistics, prompt_tokens=self._prompt_length(prompt, run, lines))
 
     def embed(self, prompt: str | Sequence[int]) -> EmbedResult:
@@ -145,7 +150,7 @@ class Context:
         """
         run = self._run
         if run is not None:
-            run.aborted = self._was_aborted = True
+            run.aborted = True
             self.library.calls.abort(self._handle)
 
     def kv_size(self) -> int:
@@ -160,7 +165,7 @@ class Context:
 
     @property
     def can_load_prompt_cache(self) -> bool:
-        """False where it would crash: after an aborted run on 1.2.x, until the model is loaded again."""
+        """False where it would crash: on 1.2.x right after an aborted run, until another has ended by itself."""
         return not (self._was_aborted and self.library.family == "1.2")
 
     def load_prompt_cache(self, path: Path) -> None:
@@ -245,6 +250,7 @@ class Context:
             failed = True
         finally:
             self._run = None
+            self._was_aborted = run.aborted
         if run.failure is not None:
             raise run.failure
         # What a run returns after an abort is not documented, so it is not judged.

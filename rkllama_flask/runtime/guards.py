@@ -105,8 +105,8 @@ def cache_file(path: Path, *, library: Library, aborted: bool) -> bytes:
     """A prompt cache file that may be loaded into a handle of which a run was `aborted` or not."""
     if aborted and library.family == "1.2":
         raise RuntimeFailed(
-            f"RKLLM {library.version} crashes when a prompt cache is loaded after an aborted run: load the model again "
-            "first."
+            f"RKLLM {library.version} crashes when a prompt cache is loaded after an aborted run: another has to end "
+            "by itself first."
         )
     try:
         empty = path.stat().st_size == 0
@@ -122,3 +122,11 @@ def cache_target(path: Path) -> bytes:
     if "\0" in str(path) or not path.parent.is_dir():
         raise RuntimeFailed(f"The folder for the prompt cache {path.name} is missing.")
     return bytes(path.absolute())
+
+
+def is_written(path: Path) -> bool:
+    """Whether there is a file with something in it."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

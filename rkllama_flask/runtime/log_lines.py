@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from rkllama_flask.errors import ContextLengthExceeded, ModelUnusable, RkllamaError, RuntimeFailed
+from rkllama_flask.errors import (
+    ContextLengthExceeded,
+    ModelUnusable,
+    RkllamaError,
+    RuntimeFailed,
+    StorageFull,
+    UnsupportedRequest,
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,21 @@ _REASONS = (
         "The prompt cache file can't be read: create it again.",
     ),
     _known(
+        r"does not support saving/loading prompt cache",
+        UnsupportedRequest,
+        "Models of this kind keep no KV cache, so there is nothing to save or load.",
+    ),
+    _known(
+        r"failed to save prompt cache.*(?:No space left|Disk quota exceeded|File too large)",
+        StorageFull,
+        "The disk is full: free some space, or delete other caches.",
+    ),
+    _known(
+        r"failed to save prompt cache",
+        RuntimeFailed,
+        "The prompt cache can't be written: check the folder CACHE_DIR.",
+    ),
+    _known(
         r"the prompt do(?:se|es) not match the current model",
         RuntimeFailed,
         "The prompt cache was made with another model: create it again.",
@@ -167,6 +189,7 @@ _REASONS = (
     ),
 )
 
+_NOT_SAVED = re.compile(r"failed to save prompt cache|does not support saving/loading prompt cache")
 _TOO_LONG = re.compile(r"the length of prompt is greater than max context \(prompt: (\d+) tokens, max context: (\d+)\)")
 _MATCHED = re.compile(r"kv cache matches (\d+) / (\d+) tokens of prompt")
 _OTHERS = tuple(
@@ -201,6 +224,11 @@ def failure(lines: Sequence[str], otherwise: RkllamaError, *, about: str = "") -
         if match := _ERROR.match(line):
             return type(otherwise)(f"{front}the runtime says: {_FOLDERS.sub('', match[1])}")
     return otherwise
+
+
+def saved(lines: Sequence[str]) -> bool:
+    """Whether a run's lines say nothing against its prompt cache having been written."""
+    return not any(_NOT_SAVED.search(line) for line in lines)
 
 
 def prompt_tokens(lines: Sequence[str]) -> int | None:

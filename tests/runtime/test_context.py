@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelUnusable, RuntimeFailed
+from rkllama_flask.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ModelUnusable,
+    RuntimeFailed,
+    StorageFull,
+    UnsupportedRequest,
+)
 from rkllama_flask.runtime.context import Context, RunStatistics
 from rkllama_flask.runtime.log import RuntimeLog
 from rkllama_flask.runtime.sampling import Sampling
@@ -400,10 +407,33 @@ def test_after_an_abort_a_cache_is_loaded_only_where_that_is_safe(
     context.run("<<script tokens=9>>", lambda *_: context.abort())
     assert context.can_load_prompt_cache is (family == "1.3")
     if family == "1.2":
-        with pytest.raises(RuntimeFailed, match="load the model again first"):
+        with pytest.raises(RuntimeFailed, match="end by itself first"):
             context.load_prompt_cache(path)
     else:
         context.load_prompt_cache(path)
+    context.run("<<script tokens=2>>", answer)
+    context.load_prompt_cache(path)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "sentence"),
+    [
+        ({"fail": "save"}, StorageFull, "disk is full"),
+        ({"arch": "rwkv7"}, UnsupportedRequest, "keep no KV cache"),
+    ],
+)
+def test_a_prompt_cache_that_could_not_be_written_says_why(
+    open_context: Callable[..., Context],
+    model: Path,
+    tmp_path: Path,
+    answer: Collected,
+    script: dict[str, str],
+    kind: type[Exception],
+    sentence: str,
+) -> None:
+    model.write_text("".join(f"{key}={value}\n" for key, value in script.items()))
+    with pytest.raises(kind, match=sentence):
+        open_context().run("a b c", answer, save_cache=tmp_path / "cache.bin")
 
 
 def test_clearing_forgets_the_prefix(context: Context, answer: Collected) -> None:

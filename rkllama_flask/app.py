@@ -39,6 +39,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         catalog,
         config,
         default_model=settings.default_model,
+        max_context_length=settings.max_context_length,
+        on_warning=logger.warning,
         queue_timeout=settings.queue_timeout,
         request_timeout=settings.request_timeout,
     )

@@ -42,6 +42,7 @@ class Settings:
     request_timeout: float
     keep_alive: float
     max_loaded_models: int
+    max_context_length: int
     heartbeat: float
     ndjson_heartbeat: bool
     max_body_bytes: int
@@ -91,6 +92,7 @@ class Settings:
             request_timeout=env.float("REQUEST_TIMEOUT", 1800, validate=positive),
             keep_alive=float("inf") if keep_alive < 0 else keep_alive,
             max_loaded_models=env.int("MAX_LOADED_MODELS", 1, validate=validate.Range(min=1)),
+            max_context_length=env.int("MAX_CONTEXT_LENGTH", 16384, validate=validate.Range(min=32)),
             heartbeat=env.float("HEARTBEAT", 10, validate=validate.Range(min=0)),
             ndjson_heartbeat=env.bool("NDJSON_HEARTBEAT", False),
             max_body_bytes=env.int("MAX_BODY_BYTES", 32 << 20, validate=positive),

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine, EngineStatus
 from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, Load, ModelSpec, Unload
 from rkllama_flask.engine.mailbox import Empty
+from rkllama_flask.engine.residency import ResidentModel
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable
 from rkllama_flask.generation.generation import TICK, Generation
 from rkllama_flask.generation.prompts import Prompts
@@ -35,7 +37,11 @@ class Resident:
 
 
 class Inference:
-    """`default_model` answers requests that name none while nothing is loaded; both timeouts are in seconds."""
+    """`default_model` answers requests that name none while nothing is loaded; both timeouts are in seconds.
+
+    `max_context_length` in tokens bounds what a model is loaded with unless its Modelfile asks for more, because memory
+    for it is taken at once. `on_warning` hears what is doubtful about a model before it is loaded.
+    """
 
     def __init__(
         self,
@@ -44,6 +50,8 @@ class Inference:
         config: LiveConfig,
         *,
         default_model: str | None = None,
+        max_context_length: int = 16384,
+        on_warning: Callable[[str], None] = lambda _: None,
         queue_timeout: float = 600,
         request_timeout: float = 1800,
     ) -> None:
@@ -52,6 +60,8 @@ class Inference:
         self._config = config
         self._prompts = Prompts()
         self._default_model = default_model
+        self._max_context_length = max_context_length
+        self._on_warning = on_warning
         self._queue_timeout = queue_timeout
         self._request_timeout = request_timeout
 
@@ -95,6 +105,7 @@ class Inference:
 
     def load(self, model: Model, *, keep_alive: float | None = math.inf, context_length: int | None = None) -> int:
         """Load a model and wait for it; how long that took in ns. `keep_alive` in seconds, None the default's."""
+        self._look_at(model)
         job = Load(spec=self._spec(model), keep_alive=keep_alive, context_length=context_length)
         taken = self._wait(job)
         assert isinstance(taken, int)
@@ -159,6 +170,7 @@ class Inference:
             timeout=request.timeout or self._request_timeout,
             content_hash=hashlib.sha256(repr(prompt.content).encode()).hexdigest()[:32],
         )
+        self._look_at(model)
         self._engine.submit(job)
         return Generation(
             self._engine,
@@ -203,12 +215,32 @@ class Inference:
             assert isinstance(event, Done)
             return event.result
 
-    def _context_length(self, model: Model) -> int:
-        """In tokens: of the loaded handle, else what a load would take."""
+    def _look_at(self, model: Model) -> None:
+        """Before a load: raises ModelUnusable for a file that can't work here, and tells what is doubtful."""
+        if self._loaded(model):
+            return
+        found = check(model, now=time.time())
+        for warning in found.warnings:
+            self._on_warning(warning)
+        if found.blocking is not None:
+            raise ModelUnusable(found.blocking, param="model")
+
+    def _loaded(self, model: Model) -> ResidentModel | None:
         for entry in self._engine.status().resident:
             if entry.spec.path == model.path and entry.spec.identity == model.identity:
-                return entry.context_length
-        return model.context_length
+                return entry
+        return None
+
+    def _context_length(self, model: Model) -> int:
+        """In tokens: of the loaded handle, else what a load would take."""
+        loaded = self._loaded(model)
+        return loaded.context_length if loaded else self._own_context_length(model)
+
+    def _own_context_length(self, model: Model) -> int:
+        """What the Modelfile says, else what the model was made for, within the limit that memory sets."""
+        if model.modelfile.context_length is not None:
+            return model.modelfile.context_length
+        return min(model.context_length, self._max_context_length)
 
     def _sampling(self, model: Model) -> Sampling:
         """The model's Modelfile, then the live configuration, then what the model's makers recommend."""
@@ -221,7 +253,7 @@ class Inference:
             path=model.path,
             format=model.format,
             identity=model.identity,
-            context_length=model.context_length,
+            context_length=self._own_context_length(model),
             size=model.size,
             sampling=self._sampling(model),
             eos_token_ids=frozenset(model.eos_token_ids) | frozenset(model.modelfile.eos_token_ids),

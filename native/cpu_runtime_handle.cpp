@@ -69,10 +69,10 @@ bool acceptable(const RKLLMParam& p) {
     return true;
 }
 
-/* Says that a run is over, however it ends. */
+/* Says that a run is under way until it ends, however that may be. */
 class Running {
 public:
-    explicit Running(std::atomic<bool>& flag) : flag_(flag) {}
+    explicit Running(std::atomic<bool>& flag) : flag_(flag) { flag_ = true; }
     ~Running() { flag_ = false; }
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
@@ -122,12 +122,12 @@ Handle::Handle(std::unique_ptr<Model> model, std::unique_ptr<Kv> kv, const RKLLM
 }
 
 int Handle::run(const RKLLMInput& input, const RKLLMInferParam& infer, void* userdata) {
-    if (running_.exchange(true)) {
+    if (running_) {
         say('E', "rkllm_run is already running on this handle");
         return -1;
     }
+    abort_ = false; /* before it runs: an abort that sees it running counts */
     const Running running(running_);
-    abort_ = false;
     was_aborted_ = false;
     if (infer.keep_history) {
         say('E', "the CPU runtime does not support keep_history");

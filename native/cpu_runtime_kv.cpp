@@ -8,8 +8,9 @@
 namespace cpu_runtime {
 namespace {
 
-/* Tokens computed together, beginning at a multiple of it. A sum's last bits depend on how many rows are multiplied at
- * once, so a token's state is only the same each time if it is always computed in the same company. */
+/* Tokens computed together. On some machines a sum's last bits depend on how many rows are multiplied at once: there a
+ * token's state is only the same each time if it is always computed in the same company, that of its block, and only
+ * whole blocks are reused. From 64 rows on it differs everywhere. */
 constexpr size_t BLOCK = 16;
 
 /* From this many positions on llama.cpp's attention shares a single row among threads and sums in another order. */
@@ -52,7 +53,9 @@ std::unique_ptr<Kv> Kv::make(const Model& model, size_t length, int threads) {
         return nullptr;
     }
     engine.set_n_threads(context, threads, threads);
-    return std::unique_ptr<Kv>(new Kv(model, context, length, threads));
+    std::unique_ptr<Kv> kv(new Kv(model, context, length, threads));
+    kv->indifferent_ = !model.recurrent() && !model.sees_everything() && kv->indifferent_to_company();
+    return kv;
 }
 
 Kv::Kv(const Model& model, llama_context* context, size_t capacity, int threads)
@@ -65,13 +68,38 @@ Kv::Kv(const Model& model, llama_context* context, size_t capacity, int threads)
 
 Kv::~Kv() { engine_.free(context_); }
 
-Kv::Outcome Kv::prefill(const std::vector<Token>& prompt, const std::atomic<bool>* stop) {
+/* Whether six tokens come out the same at once as in three parts. It differs with the processor, the quantisation and
+ * the number of threads; an adapter's matrices would have to be tried for themselves. */
+bool Kv::indifferent_to_company() {
+    constexpr size_t PARTS[][3] = {{6}, {3, 2, 1}};
+    std::vector<uint8_t> results[2];
+    for (int way = 0; way < 2; ++way) {
+        clear();
+        for (size_t count : PARTS[way]) {
+            const Token probe[] = {1, 2, 3, 4, 5, 6};
+            if (count && !evaluate(probe + size(), count)) return false;
+        }
+        results[way] = state();
+        const auto* scores = reinterpret_cast<const uint8_t*>(logits_);
+        results[way].insert(results[way].end(), scores, scores + model_.vocabulary() * sizeof *logits_);
+    }
+    clear();
+    return results[0] == results[1];
+}
+
+/* How many of the cached tokens begin the prompt and are, bit for bit, what computing them again would give. */
+size_t Kv::reusable(const std::vector<Token>& prompt) const {
     const auto differs = std::mismatch(prompt.begin(), prompt.end(), tokens_.begin(), tokens_.end()).first;
     const auto common = static_cast<size_t>(differs - prompt.begin());
+    if (common == prompt.size() && prompt_ == prompt.size()) return common;
+    const size_t most = std::min(common, prompt.size() - 1); /* the last one's scores are wanted */
+    if (indifferent_ && !adapter_) return most;
+    return std::min(most, in_blocks_) / BLOCK * BLOCK;
+}
+
+Kv::Outcome Kv::prefill(const std::vector<Token>& prompt, const std::atomic<bool>* stop) {
     computed_ = 0;
-    const bool same_again = prompt_ == prompt.size() && common == prompt.size();
-    /* Otherwise the last token is computed again, because its scores are wanted. */
-    keep(same_again ? prompt.size() : std::min(common, prompt.size() - 1) / BLOCK * BLOCK);
+    keep(reusable(prompt));
     say('I', "kv cache matches %zu / %zu tokens of prompt", size(), prompt.size());
     if (size() == prompt.size()) {
         logits_ = prompt_logits_.data();
@@ -83,6 +111,7 @@ Kv::Outcome Kv::prefill(const std::vector<Token>& prompt, const std::atomic<bool
         const size_t count = std::min(BLOCK, prompt.size() - size());
         if (!evaluate(&prompt[size()], count)) return Outcome::failed;
         computed_ += count;
+        in_blocks_ = size();
     }
     prompt_ = prompt.size();
     prompt_logits_.assign(logits_, logits_ + model_.vocabulary());
@@ -148,7 +177,7 @@ std::vector<float> Kv::hidden_states(const std::vector<Token>& text) {
 void Kv::clear() {
     if (memory_) engine_.memory_clear(memory_, false);
     tokens_.clear();
-    prompt_ = 0;
+    in_blocks_ = prompt_ = 0;
 }
 
 void Kv::keep(size_t count) {
@@ -158,6 +187,7 @@ void Kv::keep(size_t count) {
         return;
     }
     tokens_.resize(count);
+    in_blocks_ = std::min(in_blocks_, count);
     if (count < prompt_) prompt_ = 0;
 }
 
@@ -180,6 +210,7 @@ bool Kv::restore(const std::vector<Token>& tokens, uint64_t adapter, const std::
         return false;
     }
     tokens_ = tokens;
+    in_blocks_ = tokens.size();
     adapter_ = adapter;
     return true;
 }

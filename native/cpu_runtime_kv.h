@@ -21,8 +21,8 @@ public:
 
     enum class Outcome { done, stopped, failed };
 
-    /* Drop what differs from the prompt and compute the rest, in blocks at fixed positions: what a token's state is
-     * never depends on what was reused. Between blocks `stop`, if given, is looked at. */
+    /* Drop what differs from the prompt and compute the rest, so that every bit is as if nothing had been reused.
+     * Between blocks of tokens `stop`, if given, is looked at. */
     Outcome prefill(const std::vector<Token>& prompt, const std::atomic<bool>* stop);
     /* How many tokens the last prefill computed. */
     size_t computed() const { return computed_; }
@@ -53,6 +53,8 @@ public:
 
 private:
     Kv(const Model& model, llama_context* context, size_t capacity, int threads);
+    size_t reusable(const std::vector<Token>& prompt) const;
+    bool indifferent_to_company();
     bool evaluate(const Token* tokens, size_t count);
     bool decode(const Token* tokens, size_t count, size_t row);
 
@@ -62,8 +64,10 @@ private:
     llama_memory_i* const memory_;
     const size_t capacity_;
     const bool threaded_;
+    bool indifferent_ = false; /* for the base model: a token's state is the same whichever are computed with it */
 
     std::vector<Token> tokens_;
+    size_t in_blocks_ = 0; /* of these, how many were computed by prefill */
     uint64_t adapter_ = 0;
     size_t computed_ = 0;
     const float* logits_ = nullptr;

@@ -23,10 +23,9 @@ bool looks_like_gguf(std::ifstream& file, const std::string& path) {
     file.read(head, sizeof head);
     if (std::memcmp(head, GGUF_MAGIC, sizeof GGUF_MAGIC) == 0) return true;
     if (std::memcmp(head + 4, ROCKCHIP_VERSION, sizeof ROCKCHIP_VERSION) == 0)
-        say('E', "invalid rkllm model! '%s' is made for Rockchip's NPU (.rkllm); the CPU runtime reads GGUF files only",
-            path.c_str());
+        say('E', "'%s' is made for Rockchip's NPU (.rkllm); the CPU runtime reads GGUF files only", path.c_str());
     else
-        say('E', "invalid rkllm model! '%s' is not a GGUF file", path.c_str());
+        say('E', "'%s' is not a GGUF file, which is all the CPU runtime reads", path.c_str());
     return false;
 }
 
@@ -46,6 +45,15 @@ uint64_t identify(std::ifstream& file, uint64_t release) {
     return hash;
 }
 
+/* Why llama.cpp refused a file, in the real library's words as far as it has some. */
+void explain(const std::string& reason) {
+    const std::string unknown = "unknown model architecture: '";
+    const size_t at = reason.find(unknown);
+    if (at == std::string::npos) return say('E', "invalid rkllm model! %s", reason.c_str());
+    const std::string name = reason.substr(at + unknown.size(), reason.find('\'', at + unknown.size()) - at - unknown.size());
+    say('E', "the model architecture %s is not supported by rkllm", name.c_str());
+}
+
 }  // namespace
 
 std::unique_ptr<Model> Model::load(const Engine& engine, const std::string& path) {
@@ -60,7 +68,7 @@ std::unique_ptr<Model> Model::load(const Engine& engine, const std::string& path
     forget_complaint();
     llama_model* handle = engine.model_load_from_file(path.c_str(), engine.model_default_params());
     if (!handle) {
-        say('E', "invalid rkllm model! %s", complaint().c_str());
+        explain(complaint());
         return nullptr;
     }
     return std::unique_ptr<Model>(new Model(engine, handle, identity));

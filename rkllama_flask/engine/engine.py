@@ -123,7 +123,8 @@ class Engine:
             expected = self._expected_wait()
         busy = None
         if job is not None:
-            busy = "generating" if self._context is not None else type(job).__name__.lower()
+            generating = isinstance(job, Generate) and self._context is not None
+            busy = "generating" if generating else type(job).__name__.lower()
         return EngineStatus(
             ready=not draining and busy != "load",
             draining=draining,

@@ -8,11 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from rkllama_flask.engine.answer import Answer
-from rkllama_flask.engine.jobs import Embed, Generate, Job, Load, ModelSpec, RunResult, Started, Unload
+from rkllama_flask.engine.jobs import Embed, EmbedRunResult, Generate, Job, Load, ModelSpec, RunResult, Started, Unload
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, available_memory, choose_evictions
-from rkllama_flask.errors import Draining, LibraryUnusable, ModelUnusable, ProcessSpent, RkllamaError, TimedOut
+from rkllama_flask.errors import (
+    ContextLengthExceeded,
+    Draining,
+    LibraryUnusable,
+    ModelUnusable,
+    ProcessSpent,
+    RkllamaError,
+    TimedOut,
+)
 from rkllama_flask.runtime.context import Context, ContextParameters, EmbedResult, RunStatistics
 from rkllama_flask.runtime.library import Library
 
@@ -179,23 +187,42 @@ class Executor:
             self._drop(model)
         return [m.spec.path for m in chosen]
 
-    def _embed(self, job: Embed) -> list[EmbedResult]:
-        model = self._resident(job.spec, None, job.keep_alive)
-        results = []
-        for prompt in job.prompts:
-            if job.cancelled:
-                break
-            results.append(model.context.embed(prompt))
-        self._rest(model)
-        return results
+    def _embed(self, job: Embed) -> EmbedRunResult:
+        key = self._accepted(job)
+        begun = time.monotonic_ns()
+        model = self._resident(job.spec, job.context_length, job.keep_alive)
+        loaded_at = time.monotonic_ns()
+        vectors, tokens = [], 0
+        self._journal.begin(key)
+        self._running(model.context)
+        try:
+            for prompt in job.prompts:
+                if job.cancelled:
+                    raise Draining("The client left before all was embedded.")
+                if job.timeout is not None and time.monotonic_ns() - loaded_at > job.timeout * 1e9:
+                    raise TimedOut(f"Not all was embedded after {job.timeout:g} seconds.")
+                states = _hidden_states(model.context, prompt, truncate=job.truncate)
+                vectors.append(job.pool(states))
+                tokens += states.prompt_tokens
+        finally:
+            self._running(None)
+            self._journal.end()
+            self._rest(model)
+        ended = time.monotonic_ns()
+        return EmbedRunResult(tuple(vectors), tokens, ended - loaded_at, begun - job.submitted_at, loaded_at - begun)
 
-    def _generate(self, job: Generate) -> RunResult:
+    def _accepted(self, job: Generate | Embed) -> str:
+        """The journal's key for a job. Raises ModelUnusable for one that has crashed the runtime before."""
         key = f"run:{job.content_hash}"
         if self._journal.refuses(key):
             raise ModelUnusable(
                 "This request has crashed the runtime before and is refused. Change it, or clear the record with "
                 "DELETE /health/crashes."
             )
+        return key
+
+    def _generate(self, job: Generate) -> RunResult:
+        key = self._accepted(job)
         begun = time.monotonic_ns()
         model = self._resident(job.spec, job.context_length, job.keep_alive)
         context, library = model.context, model.context.library
@@ -264,3 +291,14 @@ class Executor:
             queued_ns=begun - job.submitted_at,
             load_ns=loaded_at - begun,
         )
+
+
+def _hidden_states(context: Context, prompt: str | Sequence[int], *, truncate: bool) -> EmbedResult:
+    """The prompt's, or with `truncate` those of as much of its beginning as the context takes."""
+    while True:
+        try:
+            return context.embed(prompt)
+        except ContextLengthExceeded as error:
+            if not truncate:
+                raise
+            prompt = prompt[: min(len(prompt) - 1, len(prompt) * error.limit // error.prompt_tokens)]

@@ -1,7 +1,8 @@
 """What the engine is asked for, and what it says back."""
 
 import time
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from rkllama_flask.engine.mailbox import Mailbox, open_mailbox
 from rkllama_flask.errors import RkllamaError
+from rkllama_flask.runtime.run import EmbedResult
 from rkllama_flask.runtime.sampling import Sampling
 
 
@@ -78,11 +80,20 @@ class Generate(Job):
 
 @dataclass(eq=False, kw_only=True)
 class Embed(Job):
-    """Hidden states of several texts, one after another."""
+    """A vector for each of several prompts, one after another.
+
+    `pool` makes it of the hidden states while those are there; it runs on the engine thread. With `truncate` a prompt
+    that is too long is cut at its end until it fits. The rest is as in Generate; `timeout` bounds all runs together.
+    """
 
     spec: ModelSpec
     prompts: Sequence[str | Sequence[int]]
+    pool: Callable[[EmbedResult], "array[float]"]
+    truncate: bool = False
+    context_length: int | None = None
     keep_alive: float | None = None
+    timeout: float | None = None
+    content_hash: str = ""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -128,8 +139,18 @@ class RunResult(NamedTuple):
     load_ns: int
 
 
+class EmbedRunResult(NamedTuple):
+    """The vectors in the order of their prompts, and the tokens of these; times in ns."""
+
+    vectors: "tuple[array[float], ...]"
+    prompt_tokens: int
+    run_ns: int
+    queued_ns: int
+    load_ns: int
+
+
 class Done(NamedTuple):
-    """The job is over: a RunResult, a load time in ns, the paths unloaded, or embeddings."""
+    """The job is over: a RunResult, an EmbedRunResult, a load time in ns, or the paths unloaded."""
 
     result: object
 

@@ -1,19 +1,22 @@
 """One answer on its way out: the engine's pieces become text, thoughts and tool calls."""
 
 import time
-from collections import deque
-from collections.abc import Iterator
 from typing import Protocol
 
 from rkllama_flask.engine.engine import Engine
-from rkllama_flask.engine.jobs import Done, Failed, Generate, JobState, Piece, RunResult, Started
-from rkllama_flask.engine.mailbox import Empty
-from rkllama_flask.errors import Draining, WaitedTooLong
-from rkllama_flask.generation.events import Event, Finished, Reasoning, Text, Timings, ToolCallStarted, Usage, Waiting
+from rkllama_flask.engine.jobs import Done, Generate, Piece, RunResult, Started
+from rkllama_flask.generation.events import (
+    Content,
+    Event,
+    Finished,
+    Reasoning,
+    Text,
+    Timings,
+    ToolCallStarted,
+    Usage,
+)
+from rkllama_flask.generation.following import Following
 from rkllama_flask.generation.reasoning import ReasoningSplitter
-
-TICK = 0.5
-"""Seconds of silence after which a reader may look for its client."""
 
 
 class Parser(Protocol):
@@ -26,7 +29,7 @@ class Parser(Protocol):
     def finish(self) -> list[Event]: ...
 
 
-class Generation:
+class Generation(Following[Content]):
     """An iterator of events that ends with Finished. Raises RkllamaError out of `next()`; `close()` cancels.
 
     `unapplied` names request fields that this runtime could not honour; valid after the first event that isn't Waiting.
@@ -42,68 +45,24 @@ class Generation:
         prompt_tokens: int | None,
         queue_timeout: float,
     ) -> None:
-        self._engine = engine
-        self._job = job
+        super().__init__(engine, job, queue_timeout=queue_timeout)
         self._splitter = splitter
         self._parser = parser
         self._prompt_tokens = prompt_tokens
-        self._queue_timeout = queue_timeout
-        self._ready: deque[Event] = deque()
-        self._over = False
-        self._quiet_since = time.monotonic()
         self._begun = time.monotonic_ns()
         self._reasoning_tokens = 0
         self._called_tools = False
         self.unapplied: tuple[str, ...] = ()
 
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        while not self._ready:
-            if self._over:
-                raise StopIteration
-            self._advance()
-        return self._ready.popleft()
-
-    def close(self) -> None:
-        """The answer is no longer wanted; does nothing after its end."""
-        self._over = True
-        self._ready.clear()
-        self._engine.cancel(self._job)
-
-    def _advance(self) -> None:
-        try:
-            event = self._job.mailbox.get(TICK)
-        except Empty:
-            self._wait()
-            return
-        self._quiet_since = time.monotonic()
-        if self._quiet_since > self._engine.ends_at:
-            self._wait()
+    def _take(self, event: object) -> None:
         if isinstance(event, Piece):
-            self._take(event)
+            self._read(event)
         elif isinstance(event, Started):
             self.unapplied = event.unapplied
-        elif isinstance(event, Failed):
-            self._over = True
-            raise event.error
         elif isinstance(event, Done) and isinstance(event.result, RunResult):
             self._end(event.result)
 
-    def _wait(self) -> None:
-        if time.monotonic() > self._engine.ends_at:
-            raise Draining("The server is shutting down and could not wait for the end of this answer.", retry_after=2)
-        waited = (time.monotonic_ns() - self._job.submitted_at) / 1e9
-        if self._job.state is JobState.QUEUED and waited > self._queue_timeout and self._engine.withdraw(self._job):
-            self._over = True
-            raise WaitedTooLong(
-                f"The request waited {waited:.0f} seconds for its turn. Try again later.",
-                retry_after=int(self._engine.status().expected_wait) + 1,
-            )
-        self._ready.append(Waiting(time.monotonic() - self._quiet_since))
-
-    def _take(self, piece: Piece) -> None:
+    def _read(self, piece: Piece) -> None:
         if self._parser is not None and self._parser.done:
             return
         events: list[Event] = list(self._splitter.feed(piece.text)) if self._splitter else [Text(piece.text)]

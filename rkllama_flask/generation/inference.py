@@ -14,7 +14,8 @@ from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, Load, ModelSp
 from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.residency import ResidentModel
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable
-from rkllama_flask.generation.generation import TICK, Generation
+from rkllama_flask.generation.following import TICK
+from rkllama_flask.generation.generation import Generation
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
 from rkllama_flask.generation.templates import ChatTemplate

@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine, EngineStatus
-from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, Load, ModelSpec, Unload
+from rkllama_flask.engine.jobs import Done, Embed, Failed, Generate, Job, Load, ModelSpec, Unload
 from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.residency import ResidentModel
-from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable, UnsupportedRequest
+from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
 from rkllama_flask.generation.following import TICK
 from rkllama_flask.generation.generation import Generation
 from rkllama_flask.generation.prompts import Prompts
@@ -121,13 +123,13 @@ class Inference:
 
     def capabilities(self, model: Model) -> tuple[str, ...]:
         """What this model's files really offer, in Ollama's words."""
+        found = facts.capabilities(model)
+        if "completion" not in found:
+            return found
         template = ChatTemplate.for_model(model)
-        found = ["completion"]
-        if template.supports_tools:
-            found.append("tools")
-        if template.supports_thinking:
-            found.append("thinking")
-        return tuple(found)
+        tools = ("tools",) if template.supports_tools else ()
+        thinking = ("thinking",) if template.supports_thinking else ()
+        return (*found, *tools, *thinking)
 
     def status(self) -> EngineStatus:
         return self._engine.status()
@@ -153,6 +155,8 @@ class Inference:
     def generate(self, request: GenerationRequest) -> Generation:
         """Queue one answer. Raises what is wrong with the request before anything runs."""
         model, modelfile = request.model, request.model.modelfile
+        if "completion" not in facts.capabilities(model):
+            raise UnsupportedRequest(f'"{model.name}" does not support chat: it only makes embeddings.', param="model")
         config = self._config.current()
         prompt = self._prompts.build(request)
         context_length = request.context_length or self._context_length(model)
@@ -169,7 +173,7 @@ class Inference:
             context_length=request.context_length,
             keep_alive=request.keep_alive,
             timeout=request.timeout or self._request_timeout,
-            content_hash=hashlib.sha256(repr(prompt.content).encode()).hexdigest()[:32],
+            content_hash=_hash(prompt.content),
         )
         self._look_at(model)
         self._engine.submit(job)
@@ -181,6 +185,41 @@ class Inference:
             prompt_tokens=prompt.tokens,
             queue_timeout=self._queue_timeout,
         )
+
+    def embed(
+        self,
+        model: Model,
+        inputs: Sequence[str | Sequence[int]],
+        *,
+        dimensions: int | None = None,
+        normalize: bool = True,
+        truncate: bool = False,
+        context_length: int | None = None,
+        keep_alive: float | None = None,
+        client: str = "",
+    ) -> Embedding:
+        """Queue texts or token ids to be made vectors. Raises what is wrong with them before anything runs.
+
+        The vectors have at most `dimensions` numbers. `truncate` cuts inputs that the context has no room for. The
+        rest is as in GenerationRequest.
+        """
+        tokenizer = self._prompts.tokenizer(model)
+        room = (context_length or self._context_length(model)) - RESERVED_TOKENS
+        prompts = [prompt_of(one, model, tokenizer, room=room, truncate=truncate) for one in inputs]
+        job = Embed(
+            client=client,
+            spec=self._spec(model),
+            prompts=prompts,
+            pool=pooler(pooling_of(model), dimensions=dimensions, normalize=normalize),
+            truncate=truncate,
+            context_length=context_length,
+            keep_alive=keep_alive,
+            timeout=self._request_timeout,
+            content_hash=_hash(prompts),
+        )
+        self._look_at(model)
+        self._engine.submit(job)
+        return Embedding(self._engine, job, queue_timeout=self._queue_timeout)
 
     def count_tokens(self, request: GenerationRequest) -> int | None:
         """Tokens of the rendered prompt; None for a model without a tokenizer."""
@@ -261,6 +300,10 @@ class Inference:
             adapters=model.modelfile.adapters,
             cpus=config.cpus,
         )
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
 
 
 def _limit(wanted: Sequence[int | None], prompt_tokens: int | None, context_length: int) -> int | None:

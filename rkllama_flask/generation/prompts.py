@@ -68,6 +68,8 @@ class Prompts:
         """A prompt that the client has formatted itself: special tokens in it are meant."""
         assert request.prompt is not None
         if not isinstance(request.prompt, str):
+            if tokenizer is not None:
+                tokenizer.check(request.prompt, param="prompt")
             return BuiltPrompt(request.prompt, len(request.prompt))
         prompt = Prompt((Segment(request.prompt, trusted=True),))
         parser = None

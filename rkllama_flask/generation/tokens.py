@@ -15,7 +15,7 @@ import tokenizers
 
 from rkllama_flask.catalog.gguf import GgufUnreadable, read_metadata
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.errors import ModelUnusable
+from rkllama_flask.errors import InvalidRequest, ModelUnusable
 from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import is_markup, neutralise, without_half_characters
@@ -34,7 +34,12 @@ class Tokenizer:
     model learned them.
     """
 
-    def __init__(self, library: tokenizers.Tokenizer, *, bos: int | None, adds_bos: bool) -> None:
+    def __init__(
+        self, library: tokenizers.Tokenizer, *, bos: int | None, adds_bos: bool, ending: tuple[int, ...] = ()
+    ) -> None:
+        """`ending` is what the model's authors put after a text that stands alone, as those to be embedded do."""
+        self.ending = ending
+        self._size = library.get_vocab_size()
         self._library = library
         self._bos = bos if adds_bos else None
         special = {id_: token for id_, token in library.get_added_tokens_decoder().items() if token.special}
@@ -101,6 +106,15 @@ class Tokenizer:
         """The text of these tokens, special ones too."""
         return str(self._library.decode(list(ids), skip_special_tokens=False))
 
+    def special_id(self, text: str) -> int | None:
+        """The id of this special token, None where there is none."""
+        return self._ids.get(self._library.token_to_id(self._aliases[text])) if text in self._aliases else None
+
+    def check(self, ids: Sequence[int], *, param: str) -> None:
+        """Raises InvalidRequest for an id that is not in the vocabulary: the runtime would look beside its table."""
+        if ids and not 0 <= min(ids) <= max(ids) < self._size:
+            raise InvalidRequest(f"Token ids of this model are whole numbers from 0 to {self._size - 1}.", param=param)
+
     def count(self, text: str) -> int:
         """How many tokens this text has by itself."""
         return len(self.encode(text, add_bos=False))
@@ -122,20 +136,25 @@ def _from_json(path: Path, _mtime_ns: int, _size: int) -> Tokenizer:
         token["special"] = token["special"] or is_markup(token["content"], template)
     library = tokenizers.Tokenizer.from_str(json.dumps(described))
     plain, complete = (library.encode("a", add_special_tokens=special).ids for special in (False, True))
-    places = (at for at in range(len(complete)) if complete[at : at + len(plain)] == plain)
-    start = complete[: next(places, 0)]
+    place = next((at for at in range(len(complete)) if complete[at : at + len(plain)] == plain), None)
+    start, ending = ([], []) if place is None else (complete[:place], complete[place + len(plain) :])
     bos = start[0] if start else _id_of(library, config.get("bos_token"))
     adds_bos = config.get("add_bos_token", bool(start))
-    return Tokenizer(library, bos=bos, adds_bos=bool(adds_bos))
+    return Tokenizer(library, bos=bos, adds_bos=bool(adds_bos), ending=tuple(ending))
 
 
 @lru_cache(maxsize=4)
 def _from_gguf(path: Path, _identity: str) -> Tokenizer | None:
     try:
-        built = build_tokenizer(read_metadata(path, arrays=True))
+        metadata = read_metadata(path, arrays=True)
+        built = build_tokenizer(metadata)
     except (GgufUnreadable, OSError):
         return None
-    return None if built is None else Tokenizer(built.library, bos=built.bos, adds_bos=built.adds_bos)
+    if built is None:
+        return None
+    eos = metadata.get("tokenizer.ggml.eos_token_id")
+    ending = (eos,) if metadata.get("tokenizer.ggml.add_eos_token") is True and isinstance(eos, int) else ()
+    return Tokenizer(built.library, bos=built.bos, adds_bos=built.adds_bos, ending=ending)
 
 
 def _renamed(token: tokenizers.AddedToken, content: str) -> tokenizers.AddedToken:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.errors import ModelUnusable, RuntimeFailed
+from rkllama_flask.errors import ModelUnusable, RuntimeFailed, UnsupportedRequest
 from rkllama_flask.runtime import guards
 from rkllama_flask.runtime.abi import (
     GENERATE,
@@ -132,14 +132,16 @@ class Context:
     def embed(self, prompt: str | Sequence[int]) -> EmbedResult:
         """The prompt's last hidden states, computed without anything of an earlier prompt.
 
-        Raises ContextLengthExceeded or RuntimeFailed.
+        Raises ContextLengthExceeded, RuntimeFailed, or UnsupportedRequest for a model that shows none.
         """
         self.clear()
         infer = self.library.abi.infer_param(mode=LAST_HIDDEN_LAYER)
         self.library.abi.limit_run(infer, self.sampling, 1)
         run, _ = self._perform(prompt, infer, None)
         if run.hidden_states is None:
-            raise RuntimeFailed(f"{self._name}: the runtime gave no hidden states; the model can't make embeddings.")
+            raise UnsupportedRequest(
+                f"{self._name}: the runtime gave no hidden states, so this model can't make embeddings.", param="model"
+            )
         return run.hidden_states
 
     def abort(self) -> None:

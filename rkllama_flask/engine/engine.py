@@ -70,6 +70,7 @@ class Engine:
         self._resident: tuple[ResidentModel, ...] = ()
         self._mean_run = 0.0
         self._stopped: Mailbox | None = None
+        self._executor: Executor | None = None
         self._replace_process: Callable[[], None] | None = None
 
     # Any thread
@@ -121,12 +122,15 @@ class Engine:
         with self._lock:
             job, waiting, draining = self._job, self._waiting, self._draining
             expected = self._expected_wait()
+        loading = self._executor is not None and self._executor.loading
         busy = None
-        if job is not None:
+        if loading:
+            busy = "loading"
+        elif job is not None:
             generating = isinstance(job, Generate) and self._context is not None
             busy = "generating" if generating else type(job).__name__.lower()
         return EngineStatus(
-            ready=not draining and busy != "load",
+            ready=not draining and not loading,
             draining=draining,
             busy=busy,
             waiting=waiting,
@@ -189,7 +193,7 @@ class Engine:
     # The engine thread: no logging, no patched locks, nothing that could wait for a greenlet
 
     def _work(self) -> None:
-        executor = self._make_executor()
+        executor = self._executor = self._make_executor()
         try:
             self._attempt(executor.restore)
             while (job := self._next(executor)) is not None:

@@ -33,7 +33,7 @@ RESERVED_TOKENS = 4
 class Executor:
     """`running(context)` is called right before and after each run, so that others may abort it in between.
 
-    `spent` says that this process has to be replaced before all is well again.
+    `spent` says that this process has to be replaced before all is well again, `loading` that a model is being loaded.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Executor:
         self._running = running
         self.models: list[Loaded] = []
         self.spent = False
+        self.loading = False
 
     # Residency
 
@@ -135,12 +136,14 @@ class Executor:
             adapters=spec.adapters,
         )
         self._journal.begin(key)
+        self.loading = True
         try:
             context = Context.open(library, parameters)
         except ProcessSpent:
             self.spent = True
             raise
         finally:
+            self.loading = False
             self._journal.end()
         model = Loaded(spec, context, keep_alive)
         self.models.append(model)

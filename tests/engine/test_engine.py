@@ -154,7 +154,7 @@ def test_after_a_failed_load_the_model_that_made_room_answers_again(
     engine.submit(first := Load(spec=good))
     wait(first)
     engine.submit(second := Load(spec=bad))
-    with pytest.raises(ModelUnusable, match="invalid"):
+    with pytest.raises(ModelUnusable, match="damaged"):
         wait(second)
     if family == "1.3":
         assert replaced.get(timeout=5)
@@ -244,3 +244,12 @@ def test_another_process_that_holds_the_npu_is_named(
         engine.submit(job := Load(spec=model()))
         with pytest.raises(RuntimeBusy, match="4711"):
             wait(job)
+
+
+def test_while_a_model_loads_the_engine_says_that_it_is_not_ready(engine: Engine, model: Model) -> None:
+    engine.submit(job := Generate(spec=model("slow", "load_ms=300"), prompt="<<script tokens=2>>"))
+    while engine.status().busy != "loading":
+        time.sleep(0.005)
+    assert not engine.status().ready
+    read(job)
+    assert engine.status().ready

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Build the native libraries into build/: the CPU runtime and the scripted test runtime, each for both ABI families.
+"""Build what is native into build/: the CPU runtime and the scripted test runtime, each for both ABI families.
 
-The compilers are $CXX and $CC, else the first of g++, clang++, c++ (gcc, clang, cc) on the PATH, else the packaged one
-of `pip install ziglang`. Nothing is built again that is newer than its sources.
+The probe is a program that prints the layout of the C interface as the compiler sees it. The compilers are $CXX and
+$CC, else the first of g++, clang++, c++ (gcc, clang, cc) on the PATH, else the packaged one of `pip install ziglang`.
+Nothing is built again that is newer than its sources.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from pathlib import Path
 NATIVE = Path(__file__).resolve().parent
 BUILD = NATIVE.parent / "build"
 FAMILIES = {"": "13", "-1.2": "12"}
-COMMON = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
+WARNINGS = ["-O2", "-Wall", "-Wextra", "-Werror"]
+SHARED = ["-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
 
 
 class BuildFailed(Exception):
@@ -48,27 +50,32 @@ def compiler(variable: str, names: tuple[str, ...], zig: str) -> list[str]:
     )
 
 
+def target(kind: str, suffix: str) -> Path:
+    """Where a library, or the probe, is built."""
+    return BUILD / (f"abi-probe{suffix}" if kind == "probe" else f"librkllmrt-{kind}{suffix}.so")
+
+
 def command(kind: str, family: str, output: Path) -> tuple[list[str], list[Path]]:
     """The compiler's command line and the sources it depends on."""
+    flags = [*WARNINGS, f"-DRKLLM_ABI={family}"]
     if kind == "cpu":
         sources = sorted(NATIVE.glob("cpu_runtime*.cpp"))
-        head = [
-            *compiler("CXX", ("g++", "clang++", "c++"), "c++"),
-            "-std=c++17",
-            f'-DXLLAMACPP_SO="{engine_library()}"',
-        ]
+        flags += ["-std=c++17", f'-DXLLAMACPP_SO="{engine_library()}"']
+        head = compiler("CXX", ("g++", "clang++", "c++"), "c++")
     else:
-        sources = sorted(NATIVE.glob("scripted_*.c"))
-        head = [*compiler("CC", ("gcc", "clang", "cc"), "cc"), "-std=gnu11"]
-    flags = [*COMMON, f"-DRKLLM_ABI={family}", f"-Wl,-soname,{output.name}"]
+        sources = [NATIVE / "abi_probe.c"] if kind == "probe" else sorted(NATIVE.glob("scripted_*.c"))
+        flags += ["-std=gnu11"]
+        head = compiler("CC", ("gcc", "clang", "cc"), "cc")
+    if kind != "probe":
+        flags += [*SHARED, f"-Wl,-soname,{output.name}"]
     return [*head, *flags, *map(str, sources), "-ldl", "-lm"], [*sources, *NATIVE.glob("*.h")]
 
 
 def build(kind: str, suffix: str) -> Path:
-    """Build one library unless it is up to date; it appears whole or not at all."""
-    output = BUILD / f"librkllmrt-{kind}{suffix}.so"
+    """Build one of them unless it is up to date; it appears whole or not at all. Raises BuildFailed."""
+    output = target(kind, suffix)
     line, sources = command(kind, FAMILIES[suffix], output)
-    record = output.with_suffix(".command")
+    record = output.with_name(f"{output.name}.command")
     wanted = "\0".join(line)
     newest = max(path.stat().st_mtime for path in sources)
     if output.exists() and output.stat().st_mtime > newest and record.exists() and record.read_text() == wanted:
@@ -86,7 +93,7 @@ def build(kind: str, suffix: str) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", nargs="*", default=["cpu", "scripted"], help="cpu, scripted (default: both)")
+    parser.add_argument("kind", nargs="*", default=["cpu", "scripted"], help="cpu, scripted (default: both) or probe")
     parser.add_argument("--family", choices=["1.2", "1.3"], help="only this family (default: both)")
     arguments = parser.parse_args()
     suffixes = {"1.2": ["-1.2"], "1.3": [""], None: ["", "-1.2"]}[arguments.family]

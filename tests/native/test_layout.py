@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +13,15 @@ from native import build
 from tests.native.driver import TABLES, Runtime, Struct
 from tests.serving import ROOT
 
+SUFFIXES = {"1.3": "", "1.2": "-1.2"}
 EXPORTS = """abort clear_kv_cache createDefaultParam destroy get_kv_cache_size init is_running load_lora
     load_prompt_cache release_prompt_cache run run_async set_chat_template set_cross_attn_params set_function_tools"""
 
 
 @pytest.fixture
-def compiled(family: str, tmp_path: Path) -> dict[str, object]:
+def compiled(family: str) -> dict[str, object]:
     """The layout as this machine's compiler sees the header."""
-    compiler = build.compiler("CC", ("gcc", "clang", "cc"), "cc")
-    abi = "-DRKLLM_ABI=" + family.replace(".", "")
-    subprocess.run(
-        [*compiler, "-std=gnu11", abi, str(ROOT / "native/abi_probe.c"), "-o", tmp_path / "probe"], check=True
-    )
-    return dict(json.loads(subprocess.check_output([tmp_path / "probe"])))
+    return dict(json.loads(subprocess.check_output([build.build("probe", SUFFIXES[family])])))
 
 
 def test_every_size_and_offset_is_the_references(compiled: dict[str, object], family: str) -> None:
@@ -68,13 +63,26 @@ def test_every_function_answers_a_null_handle_with_failure(fresh: Callable[[], R
     )
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
-def test_the_makefile_builds_the_scripted_runtime(tmp_path: Path) -> None:
-    subprocess.run(["make", "-s", "-C", str(ROOT / "native"), "scripted", f"BUILD={tmp_path}"], check=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "librkllmrt-scripted-1.2.so",
-        "librkllmrt-scripted.so",
-    ]
+def test_an_empty_folder_is_filled_and_what_is_up_to_date_stays(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "BUILD", tmp_path / "build")
+    library = build.build("scripted", SUFFIXES[family])
+    built = library.stat()
+    assert library.parent == tmp_path / "build"
+    assert build.build("scripted", SUFFIXES[family]).stat() == built
+    monkeypatch.setenv("CC", "cc -g")
+    assert build.build("scripted", SUFFIXES[family]).stat().st_ino != built.st_ino
+
+
+def test_what_the_compiler_says_is_the_reason_of_a_failed_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "BUILD", tmp_path)
+    monkeypatch.setenv("CC", "cc --no-such-option")
+    with pytest.raises(build.BuildFailed, match="no-such-option"):
+        build.build("scripted", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_key_of_the_script_is_in_the_table_at_the_head_of_the_source() -> None:

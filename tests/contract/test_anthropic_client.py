@@ -210,3 +210,17 @@ def test_what_cannot_be_honoured_is_named(client: anthropic.Anthropic) -> None:
         **asking("Hi"), thinking={"type": "enabled", "budget_tokens": 1024}
     )
     assert response.headers["x-unapplied-parameters"] == "thinking.budget_tokens"
+
+
+def test_an_answer_that_the_client_began_is_continued(real: Server) -> None:
+    with anthropic.Anthropic(base_url=real.url, api_key="any") as client:
+        question: Any = {"role": "user", "content": "Count to nine."}
+        begun: Any = {"role": "assistant", "content": "1, 2, 3, 4,"}
+        message = client.messages.create(
+            model="smollm2-135m-instruct",
+            max_tokens=6,
+            messages=[question, begun],
+            extra_body={"temperature": 0},
+        )
+        assert message.content[0].type == "text"
+        assert message.content[0].text.startswith(" 5, 6")

@@ -32,10 +32,6 @@ def create_message() -> Response:
     """Answer a conversation, streamed or whole."""
     body = read_json()
     fields = _messages.read(body)
-    if fields["messages"][-1]["role"] == "assistant":
-        raise UnsupportedRequest(
-            "A message of the assistant can't be continued here: the last message must be the user's.", param="messages"
-        )
     request = generation_request(fields)
     unapplied = (*_messages.unapplied(body), *unapplied_of(fields))
     head = Head.of(request)
@@ -51,10 +47,6 @@ def create_message() -> Response:
     response = jsonify(head.whole(content, finished))
     response.headers.update(unapplied_header((*unapplied, *generation.unapplied)))
     return response
-
-
-def _generate(request: GenerationRequest) -> Events[Content]:
-    return services().inference.generate(request)
 
 
 def count_tokens() -> Response:
@@ -83,3 +75,7 @@ def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
         use_cache=fields.get("use_cache"),
         client=client_name(),
     )
+
+
+def _generate(request: GenerationRequest) -> Events[Content]:
+    return services().inference.generate(request)

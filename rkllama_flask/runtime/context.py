@@ -73,6 +73,7 @@ class Context:
         self._run: Run | None = None
         self._was_aborted = False
         self._cache_loaded = False
+        self._reuses_nothing = True
         # As long as the handle lives the library may use all of these.
         self._callback = LLMResultCallback(self._receive)
         self._callback_argument = library.abi.callback_argument(self._callback)
@@ -122,12 +123,13 @@ class Context:
         self.library.abi.limit_run(infer, (sampling or Sampling()).over(self.sampling), max_new_tokens)
         if save_cache is not None:
             infer.prompt_cache_params = pointer(RKLLMPromptCacheParam(1, guards.cache_target(save_cache)))
+        fresh = self._reuses_nothing
         run, lines = self._perform(prompt, infer, on_token)
         if save_cache is not None and not (saved(lines) and guards.is_written(save_cache)):
             raise failure(
                 lines, RuntimeFailed("The runtime wrote no prompt cache and does not say why."), about=self._name
             )
-        return replace(run.statistics, prompt_tokens=self._prompt_length(prompt, run, lines))
+        return replace(run.statistics, prompt_tokens=self._prompt_length(prompt, run, lines, fresh=fresh))
 
     def embed(self, prompt: str | Sequence[int]) -> EmbedResult:
         """The prompt's last hidden states, computed without anything of an earlier prompt.
@@ -164,6 +166,7 @@ class Context:
     def clear(self) -> None:
         """Empty the KV cache, so that the next prompt reuses nothing."""
         self._call(self.library.calls.clear_kv_cache, 0, None, None, doing="clearing the KV cache")
+        self._reuses_nothing = True
 
     @property
     def can_load_prompt_cache(self) -> bool:
@@ -178,7 +181,7 @@ class Context:
         name = guards.cache_file(path, library=self.library, aborted=self._was_aborted)
         self.release_prompt_cache()
         self._call(self.library.calls.load_prompt_cache, name, doing=f"loading the prompt cache {path.name}")
-        self._cache_loaded = True
+        self._cache_loaded, self._reuses_nothing = True, False
 
     def release_prompt_cache(self) -> None:
         """Let go of the prompt cache that was loaded, if one was."""
@@ -243,7 +246,7 @@ class Context:
         if self._lora is not None:
             infer.lora_params = pointer(self._lora)
         run = Run(on_token, abort=self.abort, after_hidden_states=self.library.abi.after_hidden_states)
-        failed = False
+        failed = self._reuses_nothing = False
         self._run = run
         try:
             with listening() as lines:
@@ -274,17 +277,24 @@ class Context:
         input_.token_input.n_tokens = len(ids)
         return input_, ids
 
-    def _prompt_length(self, prompt: str | Sequence[int], run: Run, lines: Sequence[str]) -> int | None:
-        """The prompt in tokens: as given, else as the log says, else what is in the KV cache less the answer."""
+    def _prompt_length(self, prompt: str | Sequence[int], run: Run, lines: Sequence[str], *, fresh: bool) -> int | None:
+        """The prompt in tokens: as given, else as the log says, else what was computed where nothing was reused.
+
+        Nothing was if the KV cache was empty before (`fresh`), or if it holds just that now. Otherwise it is not known,
+        because generated tokens may stay in the cache: some of them, or none.
+        """
         if not isinstance(prompt, str):
             return len(prompt)
         if (said := prompt_tokens(lines)) is not None:
             return said
-        prefilled = run.statistics.prefill_tokens
+        computed = run.statistics.prefill_tokens
+        if computed is None or (run.aborted and not run.tokens):  # an abort may have ended the prefill early
+            return None
         try:
-            return None if prefilled is None else max(prefilled, self.kv_size() - run.tokens)
+            beyond = self.kv_size() - computed
         except RuntimeFailed:  # a complete answer is no failure for that
             return None
+        return computed if 0 <= beyond <= (run.tokens if fresh else 0) else None
 
     def _call(self, function: Callable[..., Any], *arguments: Any, doing: str) -> None:
         """Call a C function on the handle; RuntimeFailed with the log's reason if it fails."""

@@ -163,9 +163,34 @@ def test_only_new_tokens_are_prefilled_but_all_are_counted(context: Context, ans
     assert (again.prefill_tokens, again.prompt_tokens) == (1, 7)
 
 
-def test_the_prompts_length_is_known_without_the_log(context: Context, log: RuntimeLog, answer: Collected) -> None:
+@pytest.mark.parametrize("kept", ["0", "1"])
+def test_without_the_log_the_prompts_length_is_right_or_unknown(
+    context: Context, log: RuntimeLog, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """Whether generated tokens stay in the KV cache is not known of a board, so its size alone tells nothing."""
     log.release()
-    assert context.run("a b c d e f", answer).prompt_tokens == 6
+    monkeypatch.setenv("RKLLM_GUESS_KEEP_OWN_TOKENS", kept)
+    saying = "<<script text=d%20e%20f>>"
+
+    def length(prompt: str) -> int | None:
+        return context.run(f"{saying} {prompt}", lambda *_: None).prompt_tokens
+
+    assert length("a b c") == 5
+    assert length("a b c d e f g") is None
+    context.clear()
+    assert length("a b c d e f g") == 9
+    context.embed("a b c d e f g")
+    assert length("x") in (None, 3)
+
+
+@pytest.mark.parametrize("kept", ["0", "1"])
+def test_the_log_tells_the_prompts_length_whatever_was_reused(
+    context: Context, monkeypatch: pytest.MonkeyPatch, answer: Collected, kept: str
+) -> None:
+    monkeypatch.setenv("RKLLM_GUESS_KEEP_OWN_TOKENS", kept)
+    context.run("a b c <<script text=%20d%20e%20f>>", answer)
+    again = context.run("a b c <<script text=%20d%20e%20f>> d e f g", answer)
+    assert (again.prompt_tokens, again.prefill_tokens) == (10, 4 if kept == "0" else 1)
 
 
 def test_token_ids_are_passed_on_as_they_are(context: Context, entries: Entries, answer: Collected) -> None:

@@ -225,10 +225,9 @@ class Inference:
         """Tokens of the rendered prompt; None for a model without a tokenizer."""
         return self._prompts.build(request).tokens
 
-    def encode(self, request: GenerationRequest) -> tuple[int, ...] | None:
-        """The rendered prompt's token ids; None for a model without a tokenizer."""
-        content = self._prompts.build(request).content
-        return None if isinstance(content, str) else tuple(content)
+    def context_after(self, request: GenerationRequest, answer: str) -> list[int] | None:
+        """What a later request can send as `context` to go on after this answer; None without a tokenizer."""
+        return self._prompts.after_answer(request, answer)
 
     def tokenize(self, model: Model, text: str) -> list[int] | None:
         """The text's token ids; None for a model without a tokenizer."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
+from rkllama_flask.errors import TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.generation import Parser
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 from rkllama_flask.generation.request import GenerationRequest, Message
@@ -37,7 +38,7 @@ class Prompts:
         if request.messages is None:
             return self._raw(request, tokenizer)
         template = ChatTemplate.for_model(request.model, override=request.template)
-        messages = _with_model_defaults(request.messages, request.model)
+        messages = _conversation(request)
         parser: Parser | None = None
         forced = ""
         tools = () if request.tool_choice.mode == "none" else request.tools
@@ -62,7 +63,21 @@ class Prompts:
         if forced:
             prompt = replace(prompt, segments=(*prompt.segments, Segment(forced, trusted=True)))
         splitter = None if forced else ReasoningSplitter(open=thinking_open)
-        return BuiltPrompt(*self._encode(prompt, request.model, tokenizer), splitter, parser)
+        content, tokens = self._encode(prompt, request.model, tokenizer, context=request.context)
+        return BuiltPrompt(content, tokens, splitter, parser)
+
+    def after_answer(self, request: GenerationRequest, answer: str) -> list[int] | None:
+        """The token ids of a conversation with its answer, where a later one can go on; None without a tokenizer."""
+        tokenizer = self.tokenizer(request.model)
+        if tokenizer is None or request.messages is None or request.model.modelfile.input == "text":
+            return None
+        template = ChatTemplate.for_model(request.model, override=request.template)
+        messages = (*_conversation(request), Message("assistant", answer))
+        try:
+            prompt = template.render(messages, thinking=request.thinking, add_generation_prompt=False)
+        except TemplateFailed:
+            return None
+        return [*request.context, *tokenizer.encode(prompt, add_bos=not request.context)]
 
     def _raw(self, request: GenerationRequest, tokenizer: Tokenizer | None) -> BuiltPrompt:
         """A prompt that the client has formatted itself: special tokens in it are meant."""
@@ -76,15 +91,28 @@ class Prompts:
         return BuiltPrompt(*self._encode(prompt, request.model, tokenizer), None, parser)
 
     @staticmethod
-    def _encode(prompt: Prompt, model: Model, tokenizer: Tokenizer | None) -> tuple[str | list[int], int | None]:
+    def _encode(
+        prompt: Prompt, model: Model, tokenizer: Tokenizer | None, *, context: Sequence[int] = ()
+    ) -> tuple[str | list[int], int | None]:
         """What the runtime gets, and how many tokens that is; None without a tokenizer."""
+        if context and (tokenizer is None or model.modelfile.input == "text"):
+            raise UnsupportedRequest(
+                "This model is given text, not token ids, so it can't go on from a context: send the whole prompt.",
+                param="context",
+            )
         if tokenizer is None:
             return neutralise(prompt), None
         if model.modelfile.input == "text":
             text = tokenizer.as_text(prompt)
             return text, len(tokenizer.encode(Prompt((Segment(text, trusted=True),))))
-        ids = tokenizer.encode(prompt)
+        ids = [*context, *tokenizer.encode(prompt, add_bos=not context)]
         return ids, len(ids)
+
+
+def _conversation(request: GenerationRequest) -> tuple[Message, ...]:
+    """The messages, after what the model's own Modelfile says first; earlier turns have said it already."""
+    assert request.messages is not None
+    return request.messages if request.context else _with_model_defaults(request.messages, request.model)
 
 
 def _with_model_defaults(messages: tuple[Message, ...], model: Model) -> tuple[Message, ...]:

@@ -61,6 +61,7 @@ class GenerationRequest:
     """One answer to be generated.
 
     Either `messages` (rendered with the model's chat template) or `prompt` (text as it is, or token ids) is given.
+    `context` are the token ids of earlier turns, which stand before the messages.
     `max_tokens` None means until the model ends or the context is full. `thinking` None leaves it to the model;
     a string is an effort level for the template. `keep_alive` is in seconds, None the default, infinity for ever.
     `client` is who asks, for fair queueing. `timeout` is in seconds, for the run alone.
@@ -75,6 +76,7 @@ class GenerationRequest:
     thinking: bool | str | None = None
     template: str | None = None
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    context: tuple[int, ...] = ()
     format: JsonFormat | None = None
     sampling: Sampling = Sampling()
     max_tokens: int | None = None

@@ -1,26 +1,33 @@
 """The Ollama API."""
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
-from rkllama_flask.api.ollama import generation, models
+from rkllama_flask.api.ollama.changes import (
+    check_blob,
+    copy_model,
+    create_model,
+    delete_model,
+    push_model,
+    store_blob,
+)
 from rkllama_flask.api.ollama.errors import dialect
+from rkllama_flask.api.ollama.generation import chat, generate
+from rkllama_flask.api.ollama.models import list_loaded_models, list_models, show_model
+from rkllama_flask.api.ollama.probes import root, version
 
 __all__ = ["blueprint", "dialect"]
 
 blueprint = Blueprint("ollama", __name__)
-blueprint.post("/api/generate")(generation.generate)
-blueprint.post("/api/chat")(generation.chat)
-blueprint.get("/api/tags")(models.tags)
-blueprint.get("/api/ps")(models.ps)
-blueprint.get("/api/version")(models.version)
-blueprint.post("/api/show")(models.show)
-blueprint.post("/api/copy")(models.copy)
-blueprint.delete("/api/delete")(models.delete)
-blueprint.post("/api/create")(models.create)
-blueprint.post("/api/push")(models.push)
-
-
-@blueprint.get("/")
-def root() -> Response:
-    """What programs look for when they search an Ollama server."""
-    return Response("Ollama is running", content_type="text/plain; charset=utf-8")
+blueprint.get("/")(root)
+blueprint.get("/api/version")(version)
+blueprint.post("/api/generate")(generate)
+blueprint.post("/api/chat")(chat)
+blueprint.get("/api/tags")(list_models)
+blueprint.get("/api/ps")(list_loaded_models)
+blueprint.post("/api/show")(show_model)
+blueprint.post("/api/copy")(copy_model)
+blueprint.post("/api/create")(create_model)
+blueprint.delete("/api/delete")(delete_model)
+blueprint.post("/api/push")(push_model)
+blueprint.route("/api/blobs/<digest>", methods=["HEAD"])(check_blob)
+blueprint.post("/api/blobs/<digest>")(store_blob)

@@ -1,54 +1,55 @@
-"""Ollama's own kinds of fields, each read into one type."""
+"""The fields of Ollama's requests that can be more than one type.
 
-import math
-import re
+What they refuse, they refuse with InvalidRequest at once, so that the text stays Ollama's own.
+"""
+
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import ValidationError, fields
+from marshmallow import fields
 
+from rkllama_flask.api.ollama.durations import keep_alive_seconds, parse_duration
+from rkllama_flask.api.ollama.options import Options, read_options
+from rkllama_flask.api.schema import Unapplied
+from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import JsonFormat
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_LEVELS = ("high", "medium", "low", "max")
+LEVELS = ("high", "medium", "low", "max")
+_LEVELS = '"high", "medium", "low", "max", true, or false'
 
 
 class KeepAlive(fields.Field[float]):
-    """Seconds: a number, or one of Go's durations such as `1h30m`; negative means for ever."""
+    """Seconds as a number, or a Go duration; read into seconds, infinite for a negative one."""
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValidationError(f"has an unsupported type: '{type(value).__name__}'")
-        seconds = _seconds(value) if isinstance(value, str) else float(value)
-        return math.inf if seconds < 0 else seconds
-
-
-def _seconds(text: str) -> float:
-    unsigned = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
-    if unsigned == "0":
-        return 0.0
-    parts = _PART.findall(unsigned)
-    if not parts or "".join(number + unit for number, unit in parts) != unsigned:
-        missing = unsigned.replace(".", "", 1).isdecimal()
-        raise ValidationError(
-            f'time: missing unit in duration "{text}"' if missing else f'time: invalid duration "{text}"'
-        )
-    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    return -total if text.startswith("-") else total
+            raise InvalidRequest(f"Unsupported type: '{type(value).__name__}'", param="keep_alive")
+        try:
+            return keep_alive_seconds(parse_duration(value) if isinstance(value, str) else float(value))
+        except OverflowError:
+            return keep_alive_seconds(-1)
+        except ValueError as error:
+            raise InvalidRequest(str(error), param="keep_alive") from error
 
 
 class Think(fields.Field[bool | str]):
-    """true, false, or a level."""
+    """Whether to think, or how hard."""
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> bool | str:
-        if isinstance(value, bool) or value in _LEVELS:
-            return value  # type: ignore[no-any-return]
-        raise ValidationError('must be a boolean or string ("high", "medium", "low", "max", true, or false)')
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, str):
+            raise InvalidRequest(f"think must be a boolean or string ({_LEVELS})", param="think")
+        if value not in LEVELS:
+            raise InvalidRequest(
+                f"invalid think value: {json.dumps(value, ensure_ascii=False)} (must be {_LEVELS})", param="think"
+            )
+        return value
 
 
 class Format(fields.Field[JsonFormat | None]):
-    """`"json"` or a JSON Schema; an empty text is none."""
+    """`json`, a JSON Schema, or an empty string, which is none."""
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> JsonFormat | None:
         if value == "":
@@ -57,22 +58,45 @@ class Format(fields.Field[JsonFormat | None]):
             return JsonFormat()
         if isinstance(value, Mapping):
             return JsonFormat(value)
-        raise ValidationError('must be "json" or a valid JSON Schema object')
+        said = json.dumps(value if isinstance(value, str) else json.dumps(value), ensure_ascii=False)
+        raise InvalidRequest(f'invalid format: {said}; expected "json" or a valid JSON Schema object', param="format")
 
 
-class WholeNumber(fields.Field[int]):
-    """Any JSON number, cut to a whole one, as Ollama reads its integer options."""
+class OptionsField(fields.Field[Options]):
+    """The options, sorted into what can be done with them."""
 
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 2**63:
-            raise ValidationError("must be of type integer")
-        return int(value)
-
-
-class Arguments(fields.Field[Mapping[str, Any]]):
-    """A call's arguments: an object, never text."""
-
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Mapping[str, Any]:
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Options:
         if not isinstance(value, Mapping):
-            raise ValidationError("must be an object")
+            raise InvalidRequest("options must be an object", param="options")
+        return read_options(value)
+
+
+class ContextField(fields.Field[tuple[int, ...]]):
+    """Token ids of an earlier reply."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> tuple[int, ...]:
+        if not isinstance(value, list) or not all(type(item) is int and 0 <= item < 2**31 for item in value):
+            raise InvalidRequest("context must be a list of token ids", param="context")
+        return tuple(value)
+
+
+class TopLogprobs(Unapplied):
+    """How many alternatives to each token; checked although none can be given."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 20:
+            raise InvalidRequest("top_logprobs must be between 0 and 20", param="top_logprobs")
         return value
+
+
+class Role(fields.Field[str]):
+    """Who speaks, in any case; OpenAI's `developer` is the system."""
+
+    default_error_messages = {"required": "is required"}  # noqa: RUF012 - marshmallow's own way to say it
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
+        role = value.lower() if isinstance(value, str) else None
+        role = "system" if role == "developer" else role
+        if role not in ("system", "user", "assistant", "tool"):
+            raise InvalidRequest("a message's role must be system, user, assistant or tool", param="messages")
+        return role

@@ -1,142 +1,165 @@
-"""Answers as lines of JSON. Each line but the last differs from the one before in its text and its time alone."""
+"""Answers as lines of JSON, or as one object: pieces of text, whole tool calls, and the figures at the end."""
 
 import json
-from collections.abc import Callable
-from datetime import datetime, timezone
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
+from rkllama_flask.api.ollama.durations import utc_now
 from rkllama_flask.api.ollama.errors import dialect
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.generation.events import Content, Finished, Reasoning, Text, ToolArguments, ToolCallStarted
 
 Fields = dict[str, Any]
+Shape = Callable[[str, str, Sequence[Fields]], Fields]
+"""Puts text, thoughts and tool calls where an endpoint has them."""
+
+CONTENT_TYPE = "application/x-ndjson"
 
 
-def now() -> str:
-    """The time as RFC 3339, in UTC, with a fraction."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def generate_shape(text: str, thinking: str, calls: Sequence[Fields]) -> Fields:
+    """The fields of `/api/generate`."""
+    return {"response": text} | _unless_empty(thinking=thinking, tool_calls=calls)
 
 
-class Call:
-    """A tool call while its arguments arrive."""
-
-    def __init__(self, start: ToolCallStarted) -> None:
-        self._start = start
-        self.arguments = ""
-
-    def render(self) -> Fields:
-        index, call_id, name = self._start
-        function = {"index": index, "name": name, "arguments": json.loads(self.arguments or "{}")}
-        return {"id": call_id, "function": function}
+def chat_shape(text: str, thinking: str, calls: Sequence[Fields]) -> Fields:
+    """The fields of `/api/chat`."""
+    return {"message": {"role": "assistant", "content": text} | _unless_empty(thinking=thinking, tool_calls=calls)}
 
 
-class Answer:
-    """What generate and chat answer, as lines or as one object.
+def line(fields: Fields) -> bytes:
+    """One line of a stream. ASCII throughout: some clients cut lines at all that Unicode calls a line end."""
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
-    `shape(text, thinking, calls)` puts the three where the endpoint has them. `ending(whole text)` is what it adds to
-    the last object.
+
+class AnswerLines:
+    """The framing of one answer. `model` is what the client called it, `begun` when it asked (`time.monotonic_ns()`).
+
+    `ending` is given the whole text, and returns what the endpoint adds to its last object. With `heartbeat` a line
+    without text may stand in for silence.
     """
 
-    content_type = "application/x-ndjson"
+    content_type = CONTENT_TYPE
 
     def __init__(
-        self,
-        model: str,
-        shape: Callable[[str, str, list[Fields]], Fields],
-        *,
-        ending: Callable[[str], Fields] = lambda _: {},
-        heartbeat: bool = False,
+        self, model: str, shape: Shape, *, begun: int, ending: Callable[[str], Fields] | None, heartbeat: bool
     ) -> None:
         self._model = model
         self._shape = shape
+        self._begun = begun
         self._ending = ending
-        self._call: Call | None = None
-        self._text = ""
-        self._head = f'{{"model":{json.dumps(model)},"created_at":"'
-        self.heartbeat = self._line(shape("", "", []) | {"done": False}) if heartbeat else b""
+        self._text: list[str] = []
+        self._calls = _Calls()
+        self.heartbeat = self._piece() if heartbeat else b""
 
     def frame(self, event: Content, /) -> bytes:
         match event:
             case Text(text):
-                self._text += text
-                return self._end_call() + self._piece(text, "", [])
+                self._text.append(text)
+                return self._whole_calls() + self._piece(text)
             case Reasoning(text):
-                return self._piece("", text, [])
+                return self._whole_calls() + self._piece(thinking=text)
             case ToolCallStarted():
-                line = self._end_call()
-                self._call = Call(event)
-                return line
-            case ToolArguments(_, text) if self._call is not None:
-                self._call.arguments += text
+                return self._whole_calls(event)
+            case ToolArguments(_, text):
+                self._calls.add(text)
                 return b""
             case Finished():
-                line = self._end_call()
-                last = self._shape("", "", []) | {"done": True} | figures(event) | self._ending(self._text)
-                return line + self._line(last)
-            case _:
-                return b""
+                return self._whole_calls() + line(self._head(self._shape("", "", ())) | self._end(event))
 
-    def whole(self, events: list[Content]) -> Fields:
+    def whole(self, events: Iterable[Content]) -> Fields:
         """The one object of an answer that isn't streamed."""
-        text = "".join(event.text for event in events if isinstance(event, Text))
-        thinking = "".join(event.text for event in events if isinstance(event, Reasoning))
-        calls: list[Call] = []
+        thoughts: list[str] = []
+        calls: list[Fields] = []
+        body: Fields = {}
         for event in events:
-            if isinstance(event, ToolCallStarted):
-                calls.append(Call(event))
-            elif isinstance(event, ToolArguments):
-                calls[-1].arguments += event.text
-        finished = next(event for event in events if isinstance(event, Finished))
-        body = {"model": self._model, "created_at": now()}
-        body |= self._shape(text, thinking, [call.render() for call in calls])
-        return body | {"done": True} | figures(finished) | self._ending(text)
+            match event:
+                case Text(text):
+                    self._text.append(text)
+                case Reasoning(text):
+                    thoughts.append(text)
+                case ToolCallStarted():
+                    calls += self._calls.take(event)
+                case ToolArguments(_, text):
+                    self._calls.add(text)
+                case Finished():
+                    calls += self._calls.take()
+                    said = self._shape("".join(self._text), "".join(thoughts), calls)
+                    body = self._head(said) | self._end(event)
+        return body
 
     def error(self, error: RkllamaError, request_id: str, /) -> bytes:
         """The last line of a stream that broke."""
-        return json.dumps(dialect.render_error(error, request_id)).encode() + b"\n"
+        return line(dialect.render_error(error, request_id))
 
-    def _piece(self, text: str, thinking: str, calls: list[Fields]) -> bytes:
-        return self._line(self._shape(text, thinking, calls) | {"done": False})
+    def _piece(self, text: str = "", thinking: str = "", calls: Sequence[Fields] = ()) -> bytes:
+        return line(self._head(self._shape(text, thinking, calls)) | {"done": False})
 
-    def _end_call(self) -> bytes:
-        if self._call is None:
-            return b""
-        call, self._call = self._call.render(), None
-        return self._piece("", "", [call])
+    def _whole_calls(self, next_call: ToolCallStarted | None = None) -> bytes:
+        calls = self._calls.take(next_call)
+        return self._piece(calls=calls) if calls else b""
 
-    def _line(self, fields: Fields) -> bytes:
-        # ASCII throughout: some clients cut lines at every character that Unicode calls a line end.
-        return f'{self._head}{now()}",{json.dumps(fields, separators=(",", ":"))[1:]}\n'.encode()
+    def _head(self, said: Fields) -> Fields:
+        return {"model": self._model, "created_at": utc_now()} | said
 
-
-def generate_shape(text: str, thinking: str, calls: list[Fields]) -> Fields:
-    """The fields of `/api/generate`."""
-    return {"response": text} | ({"thinking": thinking} if thinking else {}) | ({"tool_calls": calls} if calls else {})
+    def _end(self, finished: Finished) -> Fields:
+        more = self._ending("".join(self._text)) if self._ending else {}
+        return {"done": True} | figures(finished, begun=self._begun) | more
 
 
-def chat_shape(text: str, thinking: str, calls: list[Fields]) -> Fields:
-    """The fields of `/api/chat`."""
-    message: Fields = {"role": "assistant", "content": text}
-    message |= ({"thinking": thinking} if thinking else {}) | ({"tool_calls": calls} if calls else {})
-    return {"message": message}
+class _Calls:
+    """Tool calls on their way in: they leave whole, arguments as an object, numbered from 0."""
+
+    def __init__(self) -> None:
+        self._open: ToolCallStarted | None = None
+        self._arguments = ""
+        self._count = 0
+
+    def add(self, arguments: str) -> None:
+        self._arguments += arguments
+
+    def take(self, following: ToolCallStarted | None = None) -> list[Fields]:
+        """The open call, which is whole now; none if a limit cut it in two. `following` is open afterwards."""
+        call, arguments = self._open, self._arguments
+        self._open, self._arguments = following, ""
+        try:
+            value = json.loads(arguments or "{}", parse_constant=_no_json)
+        except ValueError:
+            return []
+        if call is None or not isinstance(value, dict):
+            return []
+        self._count += 1
+        return [{"id": call.id, "function": {"index": self._count - 1, "name": call.name, "arguments": value}}]
 
 
-def figures(finished: Finished) -> Fields:
-    """Why it ended, counts in tokens and durations in ns; loading includes the wait for a turn. None of a run is 0."""
+def figures(finished: Finished, *, begun: int) -> Fields:
+    """Why it ended, counts in tokens, durations in ns. No duration of a run is 0, and the parts fit into the whole.
+
+    Loading includes the wait for a turn. What reached the prompt from a cache is counted twice: it is part of the
+    prompt, and told apart.
+    """
     usage, timings = finished.usage, finished.timings
+    load, prefill, decode = (max(1, one) for one in (timings.queue + timings.load, timings.prefill, timings.decode))
     body: Fields = {
         "done_reason": "length" if finished.reason == "length" else "stop",
-        "total_duration": timings.total,
-        "load_duration": max(1, timings.load + timings.queue),
+        "total_duration": max(time.monotonic_ns() - begun, load + prefill + decode),
+        "load_duration": load,
         "prompt_eval_count": usage.prompt_tokens,
-        "prompt_eval_duration": max(1, timings.prefill),
+        "prompt_eval_duration": prefill,
         "eval_count": usage.completion_tokens,
-        "eval_duration": max(1, timings.decode),
+        "eval_duration": decode,
     }
     if usage.cached_tokens:
         body["prompt_eval_cached_count"] = usage.cached_tokens
     if usage.cache_hit is not None:
         body |= {"cache_hit": usage.cache_hit, "cached_prompts": list(usage.cached_prompts)}
-        if usage.cache_miss_reason:
-            body["cache_miss_reason"] = usage.cache_miss_reason
+        body |= _unless_empty(cache_miss_reason=usage.cache_miss_reason)
     return body
+
+
+def _unless_empty(**fields: Any) -> Fields:
+    return {name: value for name, value in fields.items() if value}
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,152 +1,181 @@
-"""`POST /api/generate` and `POST /api/chat`, which differ only in how they ask and where the text stands."""
+"""`POST /api/generate` and `POST /api/chat`, which differ in how they ask and where the text stands."""
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
-from rkllama_flask.api.ollama.framing import Answer, Fields, chat_shape, generate_shape, now
-from rkllama_flask.api.ollama.neutral import (
-    limit_of,
-    messages_of,
-    refuse_images,
-    require,
-    sampling_of,
-    thinking_of,
-    tools_of,
-    unapplied_sampling,
-)
-from rkllama_flask.api.ollama.schemas import ChatSchema, GenerateSchema, OptionsSchema
+from rkllama_flask.api.ollama.details import largest_context
+from rkllama_flask.api.ollama.durations import utc_now
+from rkllama_flask.api.ollama.framing import AnswerLines, Fields, Shape, chat_shape, generate_shape
+from rkllama_flask.api.ollama.names import find_model, full_name, quoted, required
+from rkllama_flask.api.ollama.neutral import messages_of, tools_of
+from rkllama_flask.api.ollama.options import Options
+from rkllama_flask.api.ollama.schemas import AnswerSchema, ChatSchema, GenerateSchema, model_name
+from rkllama_flask.api.ollama.truncation import FittingAnswer
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
+from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.events import Content
+from rkllama_flask.generation.inference import Inference
 from rkllama_flask.generation.request import GenerationRequest, Message
 
 _generate = GenerateSchema()
 _chat = ChatSchema()
-_options = OptionsSchema()
 
-Shape = Callable[[str, str, list[Fields]], Fields]
+
+@dataclass(frozen=True)
+class _Ask:
+    """A checked body, the model it names as `name`, and what that model can do. `begun` is `time.monotonic_ns()`."""
+
+    fields: Mapping[str, Any]
+    name: str
+    model: Model
+    shape: Shape
+    unapplied: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    begun: int
+
+    @property
+    def options(self) -> Options:
+        options: Options = self.fields["options"]
+        return options
 
 
 def generate() -> Response:
-    """Complete a prompt; an empty one loads the model, or unloads it with a keep_alive of 0."""
-    body = read_json()
-    fields = _generate.read(body)
-    if not fields["model"]:
+    """Answer a prompt; an empty one loads the model, or unloads it with a keep_alive of 0."""
+    fields = _generate.read_body()
+    name = model_name(fields)
+    if not name:
         raise ModelNotFound("")
-    model = services().catalog.find(fields["model"])
-    refuse_images(fields.get("images"))
+    ask = _ask(_generate, fields, name, generate_shape)
+    if fields["raw"] and (fields["template"] or fields["system"] or fields["context"]):
+        raise InvalidRequest("raw mode does not support template, system, or context")
+    _require(ask, "generate", insert=bool(fields["suffix"]), images=bool(fields["images"]))
     if not fields["prompt"]:
-        return _load(model, fields, generate_shape)
-    request = _common(model, fields)
+        return _load(ask)
+    request = _request(ask)
     if fields["raw"]:
-        if fields.get("template") or fields.get("system") or fields.get("context"):
-            raise InvalidRequest("raw mode does not support template, system, or context")
-        request = replace(request, prompt=fields["prompt"])
-    else:
-        if fields["suffix"]:
-            require("insert", services().inference.capabilities(model), model)
-        turns = [Message("system", fields["system"])] if fields.get("system") else []
-        request = replace(
-            request, messages=(*turns, Message("user", fields["prompt"])), template=fields.get("template") or None
-        )
-        request, prompt_ids = _after(request, fields.get("context") or [])
-        return _answer(request, fields, body, generate_shape, ending=lambda text: _context(model, prompt_ids, text))
-    return _answer(request, fields, body, generate_shape)
+        return _answer(ask, replace(request, prompt=fields["prompt"]))
+    system = (Message("system", fields["system"]),) if fields["system"] else ()
+    request = replace(
+        request,
+        messages=(*system, Message("user", fields["prompt"])),
+        template=fields["template"] or None,
+        context=fields["context"],
+    )
+    return _answer(ask, request, ending=_context(services().inference, request))
 
 
 def chat() -> Response:
     """Answer a conversation; an empty one loads the model, or unloads it with a keep_alive of 0."""
-    body = read_json()
-    fields = _chat.read(body)
-    if not fields["model"]:
-        raise InvalidRequest("model is required")
-    model = services().catalog.find(fields["model"])
-    if not fields["messages"]:
-        return _load(model, fields, chat_shape)
-    tools = tools_of(fields["tools"])
-    if tools:
-        require("tools", services().inference.capabilities(model), model)
-    request = replace(_common(model, fields), messages=messages_of(fields["messages"]), tools=tools)
-    return _answer(request, fields, body, chat_shape)
+    fields = _chat.read_body()
+    ask = _ask(_chat, fields, required(model_name(fields)), chat_shape)
+    messages = fields["messages"]
+    _require(ask, "chat", tools=bool(fields["tools"]), images=any(message["images"] for message in messages))
+    if not messages:
+        return _load(ask)
+    request = replace(_request(ask), messages=messages_of(messages), tools=tools_of(fields["tools"]))
+    return _answer(ask, request)
 
 
-def _common(model: Model, fields: Mapping[str, Any]) -> GenerationRequest:
-    options = fields["options"]
-    capabilities = services().inference.capabilities(model)
+def _ask(schema: AnswerSchema, fields: Mapping[str, Any], name: str, shape: Shape) -> _Ask:
+    begun = time.monotonic_ns()
+    model = find_model(name)
+    unapplied = (*schema.unapplied(fields), *fields["options"].unapplied)
+    return _Ask(fields, name, model, shape, unapplied, services().inference.capabilities(model), begun)
+
+
+def _require(ask: _Ask, kind: str, *, images: bool, insert: bool = False, tools: bool = False) -> None:
+    """Raises UnsupportedRequest, in Ollama's words where it has some, for what the model's files don't offer."""
+    if "completion" not in ask.capabilities:
+        raise UnsupportedRequest(f"{quoted(ask.name)} does not support {kind}", param="model")
+    for capability, wanted, param in (("insert", insert, "suffix"), ("tools", tools, "tools")):
+        if wanted and capability not in ask.capabilities:
+            raise UnsupportedRequest(f"{full_name(ask.model.name)} does not support {capability}", param=param)
+    if ask.fields.get("think") and "thinking" not in ask.capabilities:
+        raise UnsupportedRequest(f"{quoted(ask.name)} does not support thinking", param="think")
+    if images:
+        raise UnsupportedRequest(f"{quoted(ask.name)} reads no images, only text", param="images")
+
+
+def _request(ask: _Ask) -> GenerationRequest:
+    fields, options = ask.fields, ask.options
     return GenerationRequest(
-        model=model,
-        thinking=thinking_of(fields.get("think"), capabilities, fields["model"]),
+        model=ask.model,
+        thinking=_thinking(ask),
         format=fields.get("format"),
-        sampling=sampling_of(options),
-        max_tokens=limit_of(options),
-        stop=tuple(text for text in options["stop"] if text),
-        context_length=options.get("num_ctx"),
+        sampling=options.sampling,
+        max_tokens=_token_limit(ask),
+        stop=options.stop,
+        context_length=_context_length(ask),
         keep_alive=fields.get("keep_alive"),
         use_cache=fields.get("use_cache"),
         client=client_name(),
     )
 
 
-def _answer(
-    request: GenerationRequest,
-    fields: Mapping[str, Any],
-    body: Mapping[str, Any],
-    shape: Shape,
-    ending: Callable[[str], Fields] = lambda _: {},
-) -> Response:
-    options = body.get("options")
-    unapplied = [*_chat.unapplied(body), *unapplied_sampling(fields["options"])]
-    if isinstance(options, Mapping):
-        unapplied += _options.unapplied(options)
-    framing = Answer(fields["model"], shape, ending=ending, heartbeat=services().settings.ndjson_heartbeat)
-    generation = _begin(request, truncate=fields["truncate"])
-    if fields["stream"]:
-        return stream(generation, framing, unapplied=tuple(unapplied))
-    response = jsonify(framing.whole(collect(generation)))
-    response.headers.update(unapplied_header((*unapplied, *generation.unapplied)))
+def _thinking(ask: _Ask) -> bool | str | None:
+    """What was asked, else what the Modelfile says, else yes where the model can."""
+    asked: bool | str | None = ask.fields.get("think")
+    if asked is None and "thinking" in ask.capabilities and "think" not in ask.model.modelfile.parameters:
+        return True
+    return asked
+
+
+def _token_limit(ask: _Ask) -> int | None:
+    limit = ask.options.num_predict
+    if limit != -1:
+        return limit
+    # "Without limit" has to win over the Modelfile's limit, so it can't be None there.
+    return None if ask.model.modelfile.max_tokens is None else largest_context(ask.model)
+
+
+def _context_length(ask: _Ask) -> int | None:
+    wanted = ask.options.num_ctx
+    return None if wanted is None else min(wanted, largest_context(ask.model))
+
+
+def _answer(ask: _Ask, request: GenerationRequest, ending: Callable[[str], Fields] | None = None) -> Response:
+    events = _events(request, truncate=ask.fields["truncate"])
+    heartbeat = services().settings.ndjson_heartbeat
+    lines = AnswerLines(ask.name, ask.shape, begun=ask.begun, ending=ending, heartbeat=heartbeat)
+    if ask.fields["stream"]:
+        return stream(events, lines, unapplied=ask.unapplied)
+    response = jsonify(lines.whole(collect(events)))
+    response.headers.update(unapplied_header((*ask.unapplied, *events.unapplied)))
     return response
 
 
-def _begin(request: GenerationRequest, *, truncate: bool) -> Events[Content]:
-    """The answer; with `truncate` to as much as fits: the oldest turns go, but no system message, nor the last one."""
-    try:
-        return services().inference.generate(request)
-    except ContextLengthExceeded:
-        messages = request.messages or ()
-        oldest = next((i for i, message in enumerate(messages[:-1]) if message.role != "system"), None)
-        if not truncate or oldest is None:
-            raise
-    return _begin(replace(request, messages=(*messages[:oldest], *messages[oldest + 1 :])), truncate=True)
+def _events(request: GenerationRequest, *, truncate: bool) -> Events[Content]:
+    generate: Callable[[GenerationRequest], Events[Content]] = services().inference.generate
+    return FittingAnswer(generate, request) if truncate and request.messages else generate(request)
 
 
-def _after(request: GenerationRequest, context: list[int]) -> tuple[GenerationRequest, tuple[int, ...] | None]:
-    """The request with the token ids of earlier turns in front, and its prompt's ids; None without a tokenizer."""
-    ids = services().inference.encode(request)
-    if ids is None or not context:
-        return request, ids
-    ids = (*context, *ids)
-    return replace(request, messages=None, prompt=ids), ids
+def _context(inference: Inference, request: GenerationRequest) -> Callable[[str], Fields]:
+    """What the last object says for a later request to go on from; nothing for a model without a tokenizer."""
+
+    def ending(text: str) -> Fields:
+        ids = inference.context_after(request, text)
+        return {} if ids is None else {"context": ids}
+
+    return ending
 
 
-def _context(model: Model, prompt_ids: tuple[int, ...] | None, text: str) -> Fields:
-    if prompt_ids is None:
-        return {}
-    return {"context": [*prompt_ids, *(services().inference.tokenize(model, text) or ())]}
-
-
-def _load(model: Model, fields: Mapping[str, Any], shape: Shape) -> Response:
+def _load(ask: _Ask) -> Response:
     """Load or unload, and answer when that is done."""
     inference = services().inference
-    keep_alive = fields.get("keep_alive")
-    body = {"model": fields["model"], "created_at": now()} | shape("", "", []) | {"done": True}
+    keep_alive = ask.fields.get("keep_alive")
     if keep_alive == 0:
-        inference.unload(model)
-        return jsonify(body | {"done_reason": "unload"})
-    inference.load(model, keep_alive=keep_alive, context_length=fields["options"].get("num_ctx"))
-    return jsonify(body | {"done_reason": "load"})
+        inference.unload(ask.model)
+        reason = "unload"
+    else:
+        inference.load(ask.model, keep_alive=keep_alive, context_length=_context_length(ask))
+        reason = "load"
+    said = ask.shape("", "", ())
+    response = jsonify({"model": ask.name, "created_at": utc_now()} | said | {"done": True, "done_reason": reason})
+    response.headers.update(unapplied_header(ask.unapplied))
+    return response

@@ -1,99 +1,60 @@
-"""The request bodies of Ollama's API: what is honoured, and what is only known and then named to the client."""
+"""The request bodies: what is honoured, and what is only known and then named to the client.
+
+A field that changes nothing in an answer (`insecure`, `width`, …) is accepted by not being here.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import pre_load
-from marshmallow.validate import OneOf, Range
 
-from rkllama_flask.api.ollama.fields import Arguments, Format, KeepAlive, Think, WholeNumber
+from rkllama_flask.api.body import parse_object, read_bytes
+from rkllama_flask.api.ollama.fields import ContextField, Format, KeepAlive, OptionsField, Role, Think, TopLogprobs
+from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.schema import (
     Boolean,
-    Integer,
     List,
     Nested,
-    Number,
     Object,
     RequestSchema,
     String,
     StringOrList,
     Unapplied,
 )
+from rkllama_flask.errors import InvalidRequest
 
 
 class OllamaSchema(RequestSchema):
-    """Names of fields match in any case, as in Go."""
+    """Field names match in any case, as in Go; the exact spelling goes first."""
 
     @pre_load
-    def _lower(self, data: Any, **_: Any) -> Any:
-        return {str(key).lower(): value for key, value in data.items()} if isinstance(data, Mapping) else data
+    def _match_case(self, data: Any, **_: Any) -> Any:
+        return {key.lower(): value for key, value in data.items()} | data if isinstance(data, dict) else data
+
+    def read_body(self) -> dict[str, Any]:
+        """The checked fields of this request's body. Raises as `read_bytes`, and InvalidRequest."""
+        raw = read_bytes()
+        if not raw.strip():
+            raise InvalidRequest("missing request body")
+        return self.read(parse_object(raw))
 
 
-class OptionsSchema(OllamaSchema):
-    """`options`. What only tunes llama.cpp itself (threads, batches, memory) changes no answer and is ignored."""
-
-    num_ctx = WholeNumber(validate=Range(min=4))
-    num_predict = WholeNumber()
-    temperature = Number(validate=Range(min=0))
-    top_k = WholeNumber()
-    top_p = Number(validate=Range(min=0, max=1))
-    repeat_penalty = Number(validate=Range(min=0))
-    presence_penalty = Number(validate=Range(min=-2, max=2))
-    frequency_penalty = Number(validate=Range(min=-2, max=2))
-    mirostat = WholeNumber(validate=OneOf([0, 1, 2]))
-    mirostat_tau = Number()
-    mirostat_eta = Number()
-    stop = StringOrList(load_default=())
-    seed = Unapplied(neutral=(-1, 0))
-    min_p = Unapplied(neutral=(0, 0.0))
-    typical_p = Unapplied(neutral=(1, 1.0))
-    tfs_z = Unapplied(neutral=(1, 1.0))
-    repeat_last_n = Unapplied(neutral=(64,))
-    num_keep = Unapplied()
-    penalize_newline = Unapplied()
-
-
-class ModelSchema(OllamaSchema):
-    """A model under either of its two names for the field."""
+class NamedSchema(OllamaSchema):
+    """A body that names a model; some clients call the field `name`."""
 
     model = String(load_default="")
-    name = String()
-
-    @pre_load
-    def _take_name(self, data: Any, **_: Any) -> Any:
-        if isinstance(data, Mapping) and not data.get("model") and data.get("name"):
-            return {**data, "model": data["name"]}
-        return data
+    name = String(load_default="")
 
 
-class GenerationSchema(ModelSchema):
-    """What generate and chat share."""
-
-    stream = Boolean(load_default=True)
-    format = Format()
-    think = Think()
-    keep_alive = KeepAlive()
-    options = Nested(OptionsSchema, load_default=lambda: {"stop": ()})
-    truncate = Boolean(load_default=True)
-    use_cache = String()
-    shift = Unapplied(neutral=(True, False))
-    logprobs = Unapplied(neutral=(False,))
-    top_logprobs = Unapplied(neutral=(0,))
-
-
-class GenerateSchema(GenerationSchema):
-    prompt = String(load_default="")
-    suffix = String(load_default="")
-    system = String()
-    template = String()
-    context = List(Integer(validate=Range(min=0, max=2**31 - 1)))
-    raw = Boolean(load_default=False)
-    images = List(String())
+def model_name(fields: Mapping[str, Any]) -> str:
+    """The name in a checked body, as it was sent; empty where there is none."""
+    name: str = fields["model"] or fields["name"]
+    return name if name.strip(" ") else ""
 
 
 class CalledFunctionSchema(OllamaSchema):
     name = String(required=True)
-    arguments = Arguments(load_default=dict)
+    arguments = Object(load_default=dict)
 
 
 class ToolCallSchema(OllamaSchema):
@@ -102,10 +63,10 @@ class ToolCallSchema(OllamaSchema):
 
 
 class MessageSchema(OllamaSchema):
-    role = String(required=True)
+    role = Role(required=True)
     content = String(load_default="")
     thinking = String()
-    images = List(String())
+    images = List(String(), load_default=())
     tool_calls = List(Nested(ToolCallSchema), load_default=())
     tool_name = String()
     tool_call_id = String()
@@ -118,33 +79,77 @@ class FunctionSchema(OllamaSchema):
 
 
 class ToolSchema(OllamaSchema):
-    type = String()
     function = Nested(FunctionSchema, required=True)
 
 
-class ChatSchema(GenerationSchema):
+class AnswerSchema(NamedSchema):
+    """What generate and chat share. `use_cache`, the name of a prompt cache, is this server's own."""
+
+    stream = Boolean(load_default=True)
+    format = Format()
+    keep_alive = KeepAlive()
+    options = OptionsField(load_default=Options())
+    think = Think()
+    truncate = Boolean(load_default=True)
+    use_cache = String()
+
+    shift = Unapplied(neutral=(False,))
+    logprobs = Unapplied(neutral=(False,))
+    top_logprobs = TopLogprobs(neutral=(0,))
+    _debug_render_only = Unapplied(neutral=(False,))
+
+
+class GenerateSchema(AnswerSchema):
+    """`POST /api/generate`."""
+
+    prompt = String(load_default="")
+    suffix = String(load_default="")
+    images = List(String(), load_default=())
+    system = String(load_default="")
+    template = String(load_default="")
+    context = ContextField(load_default=())
+    raw = Boolean(load_default=False)
+
+
+class ChatSchema(AnswerSchema):
+    """`POST /api/chat`."""
+
     messages = List(Nested(MessageSchema), load_default=())
     tools = List(Nested(ToolSchema), load_default=())
 
 
-class ShowSchema(ModelSchema):
-    verbose = Boolean(load_default=False)
-
-
 class CopySchema(OllamaSchema):
+    """`POST /api/copy`."""
+
     source = String(load_default="")
     destination = String(load_default="")
 
 
-class CreateSchema(ModelSchema):
-    class Meta(ModelSchema.Meta):
-        include = {"from": String()}  # noqa: RUF012 - a word of Python's, which can't be written as the others
+class TurnSchema(OllamaSchema):
+    role = Role(required=True)
+    content = String(load_default="")
 
+
+class CreateSchema(NamedSchema):
+    """`POST /api/create`. `modelfile` is a Modelfile's text, which the other fields go before."""
+
+    source = String(data_key="from")
+    modelfile = String(load_default="")
+    files = Object(load_default=dict)
+    adapters = Object(load_default=dict)
     template = String()
     system = String()
     parameters = Object(load_default=dict)
-    messages = List(Nested(MessageSchema), load_default=())
+    messages = List(Nested(TurnSchema), load_default=())
     license = StringOrList(load_default=())
-    modelfile = String()
-    files = Object(load_default=dict)
+    quantize = String(load_default="")
+    quantization = String(load_default="")
     stream = Boolean(load_default=True)
+
+    renderer = Unapplied(neutral=("",))
+    parser = Unapplied(neutral=("",))
+    requires = Unapplied(neutral=("",))
+    info = Unapplied(neutral=({},))
+    draft_files = Unapplied(neutral=({},))
+    draft_quantize = Unapplied(neutral=("",))
+    remote_host = Unapplied(neutral=("",))

@@ -1,0 +1,124 @@
+"""Copy, create and delete: other names for weights that are here. What would need a registry is refused."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Response, jsonify
+
+from rkllama_flask.api.context import services
+from rkllama_flask.api.ollama.framing import CONTENT_TYPE, Fields, line
+from rkllama_flask.api.ollama.names import find_model, quoted, required
+from rkllama_flask.api.ollama.schemas import CopySchema, CreateSchema, NamedSchema, model_name
+from rkllama_flask.api.streaming import unapplied_header
+from rkllama_flask.catalog import names
+from rkllama_flask.catalog.modelfile import Written, compose, inherit, parse
+from rkllama_flask.errors import InvalidRequest, ModelNotFound, NotFound, UnsupportedRequest
+
+_copy = CopySchema()
+_create = CreateSchema()
+_named = NamedSchema()
+
+_DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
+
+
+def copy_model() -> Response:
+    """`POST /api/copy`: another name for a model; the weights are shared."""
+    fields = _copy.read_body()
+    source, destination = fields["source"], fields["destination"]
+    _check_name(source, f"source {quoted(source)} is invalid")
+    _check_name(destination, f"destination {quoted(destination)} is invalid", new=True)
+    try:
+        services().catalog.copy(source, destination)
+    except ModelNotFound as error:
+        raise NotFound(f"model {quoted(source)} not found", param="source") from error
+    return Response(status=200)
+
+
+def delete_model() -> Response:
+    """`DELETE /api/delete`: take a model away. Memory that its weights hold is freed when no name has them any more."""
+    name = required(model_name(_named.read_body()))
+    _check_name(name, f"name {quoted(name)} is invalid")
+    catalog, inference = services().catalog, services().inference
+    loaded = {one.model.path: one.model for one in inference.resident()}
+    catalog.delete(name)
+    left = {model.path for model in catalog.list()}
+    for path, model in loaded.items():
+        if path not in left:
+            inference.unload(model)
+    return Response(status=200)
+
+
+def create_model() -> Response:
+    """`POST /api/create`: a model made of one that is here, with other words or parameters around it."""
+    fields = _create.read_body()
+    name = model_name(fields)
+    _check_name(name, "invalid model name", new=True)
+    written = _written(fields)
+    model = services().catalog.create(name, written)
+    statuses = [{"status": status} for status in (f"using existing layer sha256:{model.digest}", "writing manifest")]
+    response = _progress([*statuses, {"status": "success"}], streamed=fields["stream"])
+    response.headers.update(unapplied_header(_create.unapplied(fields)))
+    return response
+
+
+def push_model() -> Response:
+    """`POST /api/push`: always refused."""
+    find_model(required(model_name(_named.read_body())))
+    raise UnsupportedRequest("models can't be pushed from here: this server has no registry of its own")
+
+
+def check_blob(digest: str) -> Response:
+    """`HEAD /api/blobs/:digest`: there are none."""
+    _check_digest(digest)
+    raise NotFound(f"blob {quoted(digest)} not found")
+
+
+def store_blob(digest: str) -> Response:
+    """`POST /api/blobs/:digest`: always refused."""
+    _check_digest(digest)
+    raise UnsupportedRequest(
+        "files can't be uploaded: put them into the models folder of the server, and name them in 'from'"
+    )
+
+
+def _written(fields: Mapping[str, Any]) -> Written:
+    """The Modelfile that is asked for. Raises InvalidRequest, and UnsupportedRequest for what needs an upload."""
+    if fields["files"] or fields["adapters"]:
+        raise UnsupportedRequest(
+            "uploaded files can't be used: put weights into the models folder and name them in 'from', and an adapter "
+            "in the ADAPTER line of a 'modelfile'",
+            param="files" if fields["files"] else "adapters",
+        )
+    if fields["quantize"] or fields["quantization"]:
+        raise UnsupportedRequest("models can't be quantized here: it is done when they are converted", param="quantize")
+    text = parse(fields["modelfile"]) if fields["modelfile"] else Written()
+    source = fields.get("source") or text.source
+    if not source:
+        raise InvalidRequest("neither 'from' or 'files' was specified", param="from")
+    said = compose(
+        system=fields.get("system"),
+        template=fields.get("template"),
+        parameters={key: value for key, value in fields["parameters"].items() if value is not None},
+        messages=[(turn["role"], turn["content"]) for turn in fields["messages"]],
+        license=fields["license"],
+    )
+    return Written(source, inherit(text.modelfile, said))
+
+
+def _progress(statuses: Sequence[Fields], *, streamed: bool) -> Response:
+    if not streamed:
+        return jsonify(statuses[-1])
+    return Response([line(status) for status in statuses], content_type=CONTENT_TYPE)
+
+
+def _check_name(name: str, refusal: str, *, new: bool = False) -> None:
+    try:
+        (names.parse_new if new else names.parse)(name)
+    except InvalidRequest as error:
+        raise InvalidRequest(refusal, param="model") from error
+
+
+def _check_digest(digest: str) -> None:
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidRequest("invalid digest format", param="digest")

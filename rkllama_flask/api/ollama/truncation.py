@@ -1,0 +1,83 @@
+"""Conversations that have outgrown the context: their oldest turns are left out, as many as it takes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from rkllama_flask.api.streaming import Events
+from rkllama_flask.errors import ContextLengthExceeded
+from rkllama_flask.generation.events import Content, Waiting
+from rkllama_flask.generation.request import GenerationRequest, Message
+
+Generate = Callable[[GenerationRequest], Events[Content]]
+
+ROOM_FOR_ANSWER = 1 / 4
+"""The part of the context that a shortened conversation leaves free."""
+
+
+class FittingAnswer:
+    """The events of an answer to as much of a conversation as fits.
+
+    How much has to go is judged from the counts that come with the refusal, which is exact, and from the length of the
+    messages; a conversation that is still too long is shortened again. Raises what `generate` and its events raise.
+    """
+
+    def __init__(self, generate: Generate, request: GenerationRequest) -> None:
+        self._generate = generate
+        self.request = request
+        self._begun = False
+        self._events = self._begin()
+
+    @property
+    def unapplied(self) -> tuple[str, ...]:
+        return self._events.unapplied
+
+    def __iter__(self) -> Iterator[Content | Waiting]:
+        return self
+
+    def __next__(self) -> Content | Waiting:
+        try:
+            event = next(self._events)
+        except ContextLengthExceeded as error:  # a model without a tokenizer: only the runtime can count
+            self._events.close()
+            if self._begun:
+                raise
+            self.request = _shortened(self.request, error)
+        else:
+            self._begun |= not isinstance(event, Waiting)
+            return event
+        self._events = self._begin()
+        return next(self)
+
+    def close(self) -> None:
+        self._events.close()
+
+    def _begin(self) -> Events[Content]:
+        try:
+            return self._generate(self.request)
+        except ContextLengthExceeded as error:
+            self.request = _shortened(self.request, error)
+        return self._begin()  # not deep: each time at least a quarter goes
+
+
+def _shortened(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
+    """The request without its oldest turns; every system message and the last message stay. Raises `error`."""
+    messages = request.messages or ()
+    shorter = [kept for kept in (_without_oldest(messages, at) for at in _beginnings(messages)) if kept != messages]
+    if not shorter:
+        raise error
+    wanted = _length(messages) * error.limit * (1 - ROOM_FOR_ANSWER) / max(error.prompt_tokens, 1)
+    return replace(request, messages=next((kept for kept in shorter if _length(kept) <= wanted), shorter[-1]))
+
+
+def _beginnings(messages: tuple[Message, ...]) -> list[int]:
+    """Where what is kept may begin: many templates want a user's turn first."""
+    return [at for at, message in enumerate(messages[:-1]) if message.role == "user"] + [len(messages) - 1]
+
+
+def _without_oldest(messages: tuple[Message, ...], begin: int) -> tuple[Message, ...]:
+    return tuple(message for at, message in enumerate(messages) if at >= begin or message.role == "system")
+
+
+def _length(messages: tuple[Message, ...]) -> int:
+    calls = (call for message in messages for call in message.tool_calls)
+    return sum(len(message.content) for message in messages) + sum(len(call.name + call.arguments) for call in calls)

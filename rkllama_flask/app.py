@@ -33,7 +33,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         max_loaded=settings.max_loaded_models,
         max_queue=settings.max_queue,
     )
-    config = LiveConfig(settings.config_path)
+    config = LiveConfig(settings.config_path, on_warning=logger.warning)
     inference = Inference(
         engine,
         catalog,

@@ -2,7 +2,9 @@
 
 import json
 import re
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -98,20 +100,34 @@ def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 class LiveConfig:
-    """The file as it is now. A broken edit keeps the last good values; `error` says what is wrong with it."""
+    """The file as it is now. A broken edit keeps the last good values and is told to `on_warning` once.
 
-    def __init__(self, path: Path) -> None:
+    For greenlets and threads that serve requests, never for the engine thread: `on_warning` may log.
+    """
+
+    def __init__(self, path: Path, *, on_warning: Callable[[str], None] | None = None) -> None:
         self._path = path
+        self._on_warning = on_warning
         self._config = InferenceConfig()
+        self._error: str | None = None
         self._changed: tuple[int, int] | None = None
         self._looked = -_LOOK_EVERY
-        self.error: str | None = None
+        self._looking = threading.Lock()
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong with the file as it is now; None if nothing is."""
+        self.current()
+        return self._error
 
     def current(self) -> InferenceConfig:
-        now = time.monotonic()
-        if now - self._looked >= _LOOK_EVERY:
-            self._looked = now
-            self._look()
+        """The values in force. The file is looked at once a second at most."""
+        if time.monotonic() - self._looked >= _LOOK_EVERY and self._looking.acquire(blocking=False):
+            try:
+                self._looked = time.monotonic()
+                self._look()
+            finally:
+                self._looking.release()
         return self._config
 
     def _look(self) -> None:
@@ -122,8 +138,13 @@ class LiveConfig:
                 return
             self._changed = changed
             self._config = parse(self._path.read_text(encoding="utf-8"))
-            self.error = None
+            self._error = None
         except FileNotFoundError:
-            self._config, self._changed, self.error = InferenceConfig(), None, None
-        except (OSError, ValueError) as error:
-            self.error = f"{self._path.name} is not used, the last good values are: {error}"
+            self._config, self._changed, self._error = InferenceConfig(), None, None
+        except (OSError, ValueError, RecursionError) as error:
+            self._complain(f"{self._path.name} is not used, the last good values are: {error}")
+
+    def _complain(self, error: str) -> None:
+        if error != self._error and self._on_warning is not None:
+            self._on_warning(error)
+        self._error = error

@@ -53,25 +53,59 @@ def test_a_wrong_value_is_named(text: str, complaint: str) -> None:
         parse(text)
 
 
-def test_an_edit_acts_and_a_broken_one_keeps_the_last_good_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("rkllama_flask.inference_config.time.monotonic", lambda: clock[0])
-    path = tmp_path / "config.json"
-    live = LiveConfig(path)
+class Edited:
+    """A live file, edited two seconds after each other; `warnings` are what its reader was told."""
 
-    def edit(text: str) -> None:
-        clock[0] += 2
-        path.write_text(text)
-        os.utime(path, (clock[0], clock[0]))
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._path = path
+        self._now = 0.0
+        self.warnings: list[str] = []
+        monkeypatch.setattr("rkllama_flask.inference_config.time.monotonic", lambda: self._now)
+        self.live = LiveConfig(path, on_warning=self.warnings.append)
 
+    def later(self) -> None:
+        self._now += 2
+
+    def edit(self, text: str) -> None:
+        self.later()
+        self._path.write_text(text)
+        os.utime(self._path, (self._now, self._now))
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edited:
+    return Edited(tmp_path / "config.json", monkeypatch)
+
+
+def test_an_edit_acts_and_a_broken_one_keeps_the_last_good_values(edited: Edited) -> None:
+    live = edited.live
     assert live.current() == parse("{}")
-    edit('{"inference_params": {"top_k": 7}}')
+    edited.edit('{"inference_params": {"top_k": 7}}')
     assert live.current().sampling.top_k == 7
-    edit('{"inference_params": {"top_k": }}')
-    assert live.current().sampling.top_k == 7
+    edited.edit('{"inference_params": {"top_k": }}')
     assert live.error is not None
     assert "config.json" in live.error
-    edit('{"inference_params": {"top_k": 9}}')
-    assert (live.current().sampling.top_k, live.error) == (9, None)
+    assert live.current().sampling.top_k == 7
+    edited.edit('{"inference_params": {"top_k": 9}}')
+    assert (live.error, live.current().sampling.top_k) == (None, 9)
+
+
+def test_each_fault_of_the_file_is_told_once(edited: Edited) -> None:
+    for broken in ('{"inference_params": 1}', '{"hardware": 1}'):
+        edited.edit(broken)
+        for _ in range(3):
+            edited.later()
+            edited.live.current()
+    assert len(edited.warnings) == 2
+    edited.edit("{}")
+    edited.live.current()
+    edited.edit('{"hardware": 1}')
+    edited.live.current()
+    assert edited.warnings[1:] == [edited.live.error] * 2
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b""])
+def test_no_content_of_the_file_is_more_than_a_warning(edited: Edited, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert edited.live.current() == parse("{}")
+    assert len(edited.warnings) == 1

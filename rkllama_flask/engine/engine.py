@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from rkllama_flask.engine.caches import PromptCaches
 from rkllama_flask.engine.executor import Executor
-from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, JobState
+from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, JobState, SaveCache
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import ResidentModel, snapshot
 from rkllama_flask.errors import Draining, QueueFull, RkllamaError, RuntimeFailed
+from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 from rkllama_flask.runtime.context import Context
+from rkllama_flask.runtime.library import family_of, find_version
 from rkllama_flask.runtime.log import RuntimeLog
 
 
@@ -37,6 +40,7 @@ class Engine:
 
     The thread starts in the process that first needs it, never at import and never before a fork. Each job's events
     arrive in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait more.
+    Openings of prompts from `automatic_caches_from` tokens on are kept in `cache_store` by themselves, 0: none are.
     """
 
     def __init__(
@@ -48,12 +52,18 @@ class Engine:
         keep_alive: float = 300,
         max_loaded: int = 1,
         max_queue: int = 64,
+        cache_store: CacheStore = NO_ROOM,
+        automatic_caches_from: int = 0,
     ) -> None:
+        self._libraries = libraries
         self._journal = Journal(journal_path)
         self._make_executor: Callable[[], Executor] = lambda: Executor(
             libraries=libraries,
             lock=NpuLock(lock_path),
             journal=self._journal,
+            caches=PromptCaches(
+                cache_store, automatic_from=automatic_caches_from, journal=self._journal, running=self._set_running
+            ),
             keep_alive=keep_alive,
             max_loaded=max_loaded,
             running=self._set_running,
@@ -129,6 +139,8 @@ class Engine:
         elif job is not None:
             generating = isinstance(job, Generate) and self._context is not None
             busy = "generating" if generating else type(job).__name__.lower()
+        if isinstance(job, SaveCache) or (job is None and self._context is not None):
+            busy = "loading" if loading else "saving"
         return EngineStatus(
             ready=not draining and not loading,
             draining=draining,
@@ -138,6 +150,15 @@ class Engine:
             resident=self._resident,
             crashes=dict(self._journal.crashes),
         )
+
+    def runtime_version(self, model_format: str) -> tuple[str, str]:
+        """Version and family of the library for such models, also before it is loaded; empty where that isn't known."""
+        path = self._libraries.get(model_format)
+        try:
+            version = find_version(path) if path else ""
+        except RkllamaError:
+            version = ""
+        return version, family_of(version) or ""
 
     def drain(self, grace: float) -> None:
         """Take no more jobs. What runs may go on for `grace` seconds, what waits is refused when its turn comes.
@@ -218,14 +239,16 @@ class Engine:
             action()
 
     def _next(self, executor: Executor) -> Job | None:
-        """The next job whose turn it is; models whose keep-alive ended go while there is none. None: the end."""
+        """The next job whose turn it is; what is due without one is done meanwhile. None: the end."""
         while True:
             executor.expire()
             self._resident = snapshot(executor.models)
-            expiry = executor.next_expiry()
+            due = executor.next_due()
             try:
-                job = self._inbox.get(True, None if expiry is None else max(0.0, expiry - time.monotonic()))
+                job = self._inbox.get(True, None if due is None else max(0.0, due - time.monotonic()))
             except Empty:
+                if not self._draining:
+                    executor.tend()
                 continue
             if job is None:
                 return None

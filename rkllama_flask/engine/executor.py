@@ -8,7 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from rkllama_flask.engine.answer import Answer
-from rkllama_flask.engine.jobs import Embed, EmbedRunResult, Generate, Job, Load, ModelSpec, RunResult, Started, Unload
+from rkllama_flask.engine.caches import Prepared, PromptCaches
+from rkllama_flask.engine.jobs import (
+    Embed,
+    EmbedRunResult,
+    Generate,
+    Job,
+    Load,
+    ModelSpec,
+    RunResult,
+    SaveCache,
+    Started,
+    Unload,
+)
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, available_memory, choose_evictions
@@ -21,6 +33,7 @@ from rkllama_flask.errors import (
     RkllamaError,
     TimedOut,
 )
+from rkllama_flask.promptcache.entry import CacheEntry
 from rkllama_flask.runtime.context import Context, ContextParameters, EmbedResult, RunStatistics
 from rkllama_flask.runtime.library import Library
 
@@ -42,6 +55,7 @@ class Executor:
         libraries: Mapping[str, Path | None],
         lock: NpuLock,
         journal: Journal,
+        caches: PromptCaches,
         keep_alive: float,
         max_loaded: int,
         running: ContextHolder,
@@ -50,6 +64,7 @@ class Executor:
         self._libraries: dict[str, Library] = {}
         self._lock = lock
         self._journal = journal
+        self._caches = caches
         self._keep_alive = keep_alive
         self._max_loaded = max_loaded
         self._running = running
@@ -66,10 +81,17 @@ class Executor:
             spec, keep_alive = left
             self._load(spec, keep_alive)
 
-    def next_expiry(self) -> float | None:
-        """When the next model's keep-alive ends, in monotonic seconds; None when none does."""
+    def next_due(self) -> float | None:
+        """When there is something to do without a job, in monotonic seconds: a keep-alive's end, a cache to save."""
         soonest = min((model.expires for model in self.models), default=math.inf)
+        due = self._caches.due(self.models)
+        if due is not None:
+            soonest = min(soonest, due)
         return None if math.isinf(soonest) else soonest
+
+    def tend(self) -> None:
+        """Do what is due for the prompt caches; takes as long as one save at most."""
+        self._caches.tend(self.models)
 
     def expire(self) -> None:
         now = time.monotonic()
@@ -102,7 +124,8 @@ class Executor:
                 "or clear the record with DELETE /health/crashes."
             )
         library = self._library(spec)
-        self._lock.take()
+        if self._lock.take():
+            self._caches.clean()
         stale = [m for m in self.models if m.spec.path == spec.path]
         for model in stale:
             self._drop(model)
@@ -172,6 +195,12 @@ class Executor:
 
     def perform(self, job: Job) -> object:
         """Carry out one job; what it returns is the job's result. Raises RkllamaError."""
+        try:
+            return self._perform(job)
+        finally:
+            self._caches.rest()
+
+    def _perform(self, job: Job) -> object:
         if isinstance(job, Generate):
             return self._generate(job)
         if isinstance(job, Load):
@@ -182,6 +211,8 @@ class Executor:
             return self._unload(job)
         if isinstance(job, Embed):
             return self._embed(job)
+        if isinstance(job, SaveCache):
+            return self._save_cache(job)
         raise AssertionError(job)
 
     def _unload(self, job: Unload) -> list[Path]:
@@ -190,12 +221,20 @@ class Executor:
             self._drop(model)
         return [m.spec.path for m in chosen]
 
+    def _save_cache(self, job: SaveCache) -> CacheEntry:
+        model = self._resident(job.spec, None, job.keep_alive)
+        try:
+            return self._caches.create(model, job, models=self.models)
+        finally:
+            self._rest(model)
+
     def _embed(self, job: Embed) -> EmbedRunResult:
         key = self._accepted(job)
         begun = time.monotonic_ns()
         model = self._resident(job.spec, job.context_length, job.keep_alive)
         loaded_at = time.monotonic_ns()
         vectors, tokens = [], 0
+        model.held = None
         self._journal.begin(key)
         self._running(model.context)
         try:
@@ -232,6 +271,8 @@ class Executor:
         loaded_at = time.monotonic_ns()
         job.mailbox.put(Started(self._unapplied(job, context), begun - job.submitted_at, loaded_at - begun))
         answer = Answer(job, abort=context.abort, limit_here=not library.per_run_sampling)
+        prepared = self._caches.prepare(model, job)
+        model.held = None
         self._journal.begin(key)
         self._running(context)
         try:
@@ -247,7 +288,11 @@ class Executor:
             self._running(None)
             self._journal.end()
             self._rest(model)
-        return self._result(job, answer, statistics, model, begun, loaded_at)
+        cache = None
+        if answer.first_token_at is not None or not (job.cancelled or job.finished_early):
+            cache = self._caches.conclude(model, job, prepared, statistics)
+        result = self._result(job, answer, statistics, model, begun, loaded_at, prepared)
+        return result._replace(cache=cache)
 
     @staticmethod
     def _unapplied(job: Generate, context: Context) -> tuple[str, ...]:
@@ -267,7 +312,13 @@ class Executor:
 
     @staticmethod
     def _result(
-        job: Generate, answer: Answer, statistics: RunStatistics, model: Loaded, begun: int, loaded_at: int
+        job: Generate,
+        answer: Answer,
+        statistics: RunStatistics,
+        model: Loaded,
+        begun: int,
+        loaded_at: int,
+        prepared: Prepared,
     ) -> RunResult:
         ended = time.monotonic_ns()
         if answer.end == "timeout":
@@ -281,7 +332,9 @@ class Executor:
         length = answer.end == "length" or reached
         answer.flush(cut=length)
         first = answer.first_token_at or ended
-        prefill_ns = int(statistics.prefill_ms * 1e6) if statistics.prefill_ms is not None else first - loaded_at
+        prefill_ns = first - loaded_at
+        if statistics.prefill_ms is not None:
+            prefill_ns = int(statistics.prefill_ms * 1e6) + prepared.took
         decode_ns = int(statistics.generate_ms * 1e6) if statistics.generate_ms is not None else ended - first
         return RunResult(
             reason="length" if length and answer.stop_string is None else "stop",

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 from rkllama_flask.engine.mailbox import Mailbox, open_mailbox
 from rkllama_flask.errors import RkllamaError
+from rkllama_flask.promptcache.entry import Draft
+from rkllama_flask.promptcache.prefix import Content
 from rkllama_flask.runtime.run import EmbedResult
 from rkllama_flask.runtime.sampling import Sampling
 
@@ -57,6 +59,22 @@ class Job:
     submitted_at: int = field(default_factory=time.monotonic_ns)
 
 
+class CacheWish(NamedTuple):
+    """What a prompt has to do with prompt caches.
+
+    `name` is the named cache that was asked for, `refusal` why it can't be used. `template` is a digest of the chat
+    template. `opening` is what the prompt begins with before anything of its user's, `opening_length` its source in
+    characters, `conversation` tells one beginning of a user's from another.
+    """
+
+    template: str = ""
+    name: str | None = None
+    refusal: str | None = None
+    opening: Content | None = None
+    opening_length: int = 0
+    conversation: str = ""
+
+
 @dataclass(eq=False, kw_only=True)
 class Generate(Job):
     """One answer. `sampling` is in force where the runtime can change it, `requested` the client's own part of it.
@@ -76,6 +94,7 @@ class Generate(Job):
     keep_alive: float | None = None
     timeout: float | None = None
     content_hash: str = ""
+    cache: CacheWish = field(default_factory=CacheWish)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -94,6 +113,15 @@ class Embed(Job):
     keep_alive: float | None = None
     timeout: float | None = None
     content_hash: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class SaveCache(Job):
+    """Make a prompt cache with the handle as it is loaded."""
+
+    spec: ModelSpec
+    draft: Draft
+    keep_alive: float | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -125,8 +153,18 @@ class Piece(NamedTuple):
     tokens: int
 
 
+class CacheOutcome(NamedTuple):
+    """The named cache that was asked for was not computed again if `reason` is None; else that says why it was."""
+
+    name: str
+    reason: str | None
+
+
 class RunResult(NamedTuple):
-    """How a run ended. `prompt_tokens` is None where the runtime did not tell; times in ns."""
+    """How a run ended. `prompt_tokens` is None where the runtime did not tell; times in ns.
+
+    `prefill_ns` holds the loading of a prompt cache; `cache` is None unless a named one was asked for.
+    """
 
     reason: Literal["stop", "length"]
     stop_string: str | None
@@ -137,6 +175,7 @@ class RunResult(NamedTuple):
     decode_ns: int
     queued_ns: int
     load_ns: int
+    cache: CacheOutcome | None = None
 
 
 class EmbedRunResult(NamedTuple):
@@ -150,7 +189,7 @@ class EmbedRunResult(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The job is over: a RunResult, an EmbedRunResult, a load time in ns, or the paths unloaded."""
+    """The job is over: a RunResult, an EmbedRunResult, a load time in ns, the paths unloaded, or a CacheEntry."""
 
     result: object
 

@@ -15,10 +15,10 @@ class NpuLock:
         self._path = path
         self._file: int | None = None
 
-    def take(self) -> None:
-        """Take the lock if it is not ours yet. Raises RuntimeBusy, naming the holder."""
+    def take(self) -> bool:
+        """Take the lock; says whether it was not ours yet. Raises RuntimeBusy, naming the holder."""
         if self._file is not None:
-            return
+            return False
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:
@@ -38,6 +38,7 @@ class NpuLock:
             os.close(file)
             raise
         self._file = file
+        return True
 
     def release(self) -> None:
         if self._file is not None:

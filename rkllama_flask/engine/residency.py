@@ -4,21 +4,30 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from rkllama_flask.engine.jobs import ModelSpec
+from rkllama_flask.promptcache.prefix import Content
 from rkllama_flask.runtime.context import Context
 
 
 @dataclass(eq=False)
 class Loaded:
-    """A model in memory. Monotonic seconds; `keep_alive` infinite means until it is unloaded by name."""
+    """A model in memory. Monotonic seconds; `keep_alive` infinite means until it is unloaded by name.
+
+    `held` is what its KV cache is known to begin with, `cache_file` the prompt cache that was loaded last, `prefill_ns`
+    what computing one token of a prompt took last.
+    """
 
     spec: ModelSpec
     context: Context
     keep_alive: float
     loaded_at: float = field(default_factory=time.monotonic)
     last_used: float = field(default_factory=time.monotonic)
+    held: Content | None = None
+    cache_file: Path | None = None
+    prefill_ns: float | None = None
 
     @property
     def expires(self) -> float:

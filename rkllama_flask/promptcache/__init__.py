@@ -1,1 +1,1 @@
-"""Named prompt caches: saved prefill, bound to what it was made with."""
+"""Saved states of a model's KV cache: what each was made with, where it lies, and when it may be used."""

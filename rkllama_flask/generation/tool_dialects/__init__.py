@@ -1,0 +1,1 @@
+"""The ways models write tool calls."""

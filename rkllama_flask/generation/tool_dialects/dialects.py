@@ -1,0 +1,105 @@
+"""Which way of writing calls a model has been taught, and how such a call begins.
+
+Reading doesn't depend on it: every way is understood from every model, since small and fine-tuned models mix them. It
+is needed where a call is begun for the model.
+"""
+
+# ruff: noqa: RUF001 - DeepSeek's markers are written with a full-width bar
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rkllama_flask.errors import InvalidRequest
+from rkllama_flask.generation.request import Tool, ToolChoice
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """`begin` is what stands before a function's name, `after_name` what stands between it and the arguments.
+
+    `marks` are strings that all stand in the chat templates of models that write this way. `quoted` says that the name
+    stands in a JSON string.
+    """
+
+    name: str
+    begin: str
+    after_name: str
+    marks: tuple[str, ...] = ()
+    quoted: bool = False
+
+
+_JSON = '", "arguments": {'
+_LLAMA_JSON = '", "parameters": {'
+_DEEPSEEK = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
+
+HERMES = Dialect("hermes", '<tool_call>\n{"name": "', _JSON, ("<tool_call>",), quoted=True)
+LLAMA3 = Dialect("llama3", '{"name": "', _LLAMA_JSON, ('"parameters": ',), quoted=True)
+MISTRAL = Dialect("mistral", '[TOOL_CALLS][{"name": "', _JSON, ("[TOOL_CALLS]",), quoted=True)
+GEMMA = Dialect("gemma", "```tool_code\n", "(", ("```tool_code",))
+PHI = Dialect("phi", '<|tool_call|>[{"name": "', _JSON, ("<|tool_call|>",), quoted=True)
+
+DIALECTS = (
+    # The first whose marks all stand in the template: the particular before the general.
+    Dialect("gemma4", "<|tool_call>call:", "{", ("<|tool_call>",)),
+    Dialect("functiongemma", "<start_function_call>call:", "{", ("<start_function_call>",)),
+    Dialect("qwen3-coder", "<tool_call>\n<function=", ">\n", ("<function=", "<parameter=")),
+    Dialect("deepseek", f"{_DEEPSEEK}function<｜tool▁sep｜>", "\n```json\n{", ("<｜tool▁call▁begin｜>", "```json")),
+    Dialect("deepseek-v3.1", _DEEPSEEK, "<｜tool▁sep｜>{", ("<｜tool▁call▁begin｜>",)),
+    Dialect("mistral-args", "[TOOL_CALLS]", "[ARGS]{", ("[TOOL_CALLS]", "[ARGS]")),
+    MISTRAL,
+    Dialect("minicpm", "<|tool_call_start|>\n```python\n", "(", ("<|tool_call_start|>", "```python")),
+    Dialect("lfm2", "<|tool_call_start|>[", "(", ("<|tool_call_start|>",)),
+    Dialect("internlm2", '<|action_start|><|plugin|>\n{"name": "', _LLAMA_JSON, ("<|action_start|>",), quoted=True),
+    Dialect("functools", 'functools[{"name": "', _JSON, ("functools[",), quoted=True),
+    PHI,
+    replace(PHI, marks=("<|tool|>",)),
+    GEMMA,
+    HERMES,
+    LLAMA3,
+    replace(LLAMA3, marks=("<|python_tag|>",)),
+)
+
+_FAMILIES = (("mistral", MISTRAL), ("ministral", MISTRAL), ("llama", LLAMA3), ("phi", PHI))
+
+
+def detect_dialect(chat_template: str | None, family: str | None = None) -> Dialect:
+    """The way this model writes calls: told by its template, else by its family where the template has tools at all.
+
+    Models that know no tools are taught Hermes' way, and so it is what is left.
+    """
+    template = chat_template or ""
+    for dialect in DIALECTS:
+        if all(mark in template for mark in dialect.marks):
+            return dialect
+    if "tools" in template:
+        for prefix, dialect in _FAMILIES:
+            if (family or "").lower().startswith(prefix):
+                return dialect
+    return HERMES
+
+
+def forced_prefix(choice: ToolChoice, tools: Sequence[Tool], dialect: Dialect) -> str:
+    """What to put at the end of the prompt so that the model can only go on with a call; empty if it is free.
+
+    The parser for the same request begins inside that call. Raises InvalidRequest for a function that isn't offered.
+    """
+    if choice.mode in ("auto", "none") or not tools:
+        return ""
+    names = offered_names(choice, tools)
+    if len(names) > 1:
+        return dialect.begin
+    name = json.dumps(names[0], ensure_ascii=False)[1:-1] if dialect.quoted else names[0]
+    return dialect.begin + name + dialect.after_name
+
+
+def offered_names(choice: ToolChoice, tools: Sequence[Tool]) -> list[str]:
+    """The functions that may be called. Raises InvalidRequest where the one that must be isn't among them."""
+    names = list(dict.fromkeys(tool.name for tool in tools))
+    if choice.mode != "named":
+        return names
+    if choice.name not in names:
+        raise InvalidRequest(
+            f"The function '{choice.name}' of tool_choice is not among the tools.", param="tool_choice"
+        )
+    return [choice.name]

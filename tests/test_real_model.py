@@ -132,3 +132,22 @@ def test_commands_of_the_readme_work_without_a_content_type(real: Server, conten
     )
     assert reply.json()["model"] == MODEL
     assert requests.get(f"{real.url}/v1/models/loaded", timeout=10).json()["model_name"] == MODEL
+
+
+def test_a_paraphrase_is_nearer_than_what_is_about_something_else(real: Server) -> None:
+    texts = [
+        "How do I reset my password?",
+        "I forgot my password and need a new one.",
+        "The volcano erupted early in the morning.",
+    ]
+    client = openai.OpenAI(base_url=real.url + "/v1", api_key="unused")
+    answer = client.embeddings.create(model=MODEL, input=texts)
+    question, paraphrase, other = (one.embedding for one in answer.data)
+
+    def nearness(one: list[float], two: list[float]) -> float:
+        return sum(a * b for a, b in zip(one, two, strict=True))
+
+    assert nearness(question, question) == pytest.approx(1, abs=1e-3)
+    assert nearness(question, paraphrase) > nearness(question, other)
+    [alone] = client.embeddings.create(model=MODEL, input=texts[1]).data
+    assert alone.embedding == pytest.approx(paraphrase, abs=1e-5)

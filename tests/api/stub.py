@@ -1,5 +1,6 @@
 """What the API floor stands on, in memory: a catalog of two models and an inference that plays prepared events."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelNotFound
-from rkllama_flask.generation.events import Event, Finished, Text, Timings, Usage
+from rkllama_flask.generation.embeddings import Embeddings
+from rkllama_flask.generation.events import Event, Finished, Text, Timings, Usage, Waiting
 from rkllama_flask.generation.request import GenerationRequest
 
-Script = Sequence[Event | Exception]
+Script = Sequence[Event | Embeddings | Exception]
 
 
 def make_model(name: str, **changes: Any) -> Model:
@@ -44,10 +46,10 @@ class StubGeneration:
         self.unapplied = unapplied
         self.closed = False
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[Event | Embeddings]:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> Event | Embeddings:
         if self.closed:
             raise StopIteration
         event = next(self._events)
@@ -70,6 +72,7 @@ class StubInference:
     unapplied: tuple[str, ...] = ()
     requests: list[GenerationRequest] = field(default_factory=list)
     generations: list[StubGeneration] = field(default_factory=list)
+    embedded: list[tuple[Model, Sequence[Any], dict[str, Any]]] = field(default_factory=list)
     loaded: list[Model] = field(default_factory=list)
     ready: bool = True
     draining: bool = False
@@ -86,6 +89,18 @@ class StubInference:
             raise self.early
         self.requests.append(request)
         self.generations.append(StubGeneration(self.scripts.pop(0) if self.scripts else self.script, self.unapplied))
+        return self.generations[-1]
+
+    def embed(
+        self, model: Model, inputs: Sequence[str | Sequence[int]], *, dimensions: int | None = None, **options: Any
+    ) -> StubGeneration:
+        """The vector 0.5, -0.25, 0.125 for each input, a token for each of its characters."""
+        if self.early:
+            raise self.early
+        self.embedded.append((model, inputs, options))
+        vectors = tuple(array("f", [0.5, -0.25, 0.125][:dimensions]) for _ in inputs)
+        made = Embeddings(vectors, sum(map(len, inputs)), Timings(9_000_000, 1_000_000, 2_000_000, 3_000_000, 0))
+        self.generations.append(StubGeneration((Waiting(0.5), made), ()))
         return self.generations[-1]
 
     def load(self, model: Model, *, keep_alive: float | None = None, context_length: int | None = None) -> int:

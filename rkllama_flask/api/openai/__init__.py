@@ -1,9 +1,10 @@
-"""The OpenAI API: chat completions, completions, models."""
+"""The OpenAI API: chat completions, completions, embeddings, models."""
 
 from flask import Blueprint
 
 from rkllama_flask.api.openai.chat import create_chat_completion
 from rkllama_flask.api.openai.completions import create_completion
+from rkllama_flask.api.openai.embeddings import create_embedding
 from rkllama_flask.api.openai.errors import dialect
 from rkllama_flask.api.openai.models import list_models, retrieve_model
 
@@ -12,5 +13,6 @@ __all__ = ["blueprint", "dialect"]
 blueprint = Blueprint("openai", __name__)
 blueprint.post("/chat/completions")(create_chat_completion)
 blueprint.post("/completions")(create_completion)
+blueprint.post("/embeddings")(create_embedding)
 blueprint.get("/models")(list_models)
 blueprint.get("/models/<path:name>")(retrieve_model)

@@ -1,4 +1,4 @@
-"""The request bodies of chat completions and completions: what is honoured, and what is only known.
+"""The request bodies of chat completions, completions and embeddings: what is honoured, and what is only known.
 
 A field of the specification that changes nothing in an answer (`user`, `metadata`, `store`, …) is accepted by not being
 here. One that would change it and can't be honoured is `Unapplied`: its name is told to the client.
@@ -148,3 +148,12 @@ class CompletionSchema(CommonSchema):
 
     logprobs = Unapplied()
     best_of = Unapplied(neutral=(1,))
+
+
+class EmbeddingSchema(RequestSchema):
+    """`POST /v1/embeddings`."""
+
+    model = String()
+    input = Prompts(required=True)
+    encoding_format = String(load_default="float", validate=OneOf(["float", "base64"]))
+    dimensions = Integer(validate=Range(min=1))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rkllama_flask.api.openai.schemas import ChatSchema, CompletionSchema
+from rkllama_flask.api.openai.schemas import ChatSchema, CompletionSchema, EmbeddingSchema
 from tests.api.conftest import Api
 from tests.contract.openai_spec import check
 
@@ -17,6 +17,7 @@ JSON = st.recursive(
 )
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 COMPLETION = {"model": "tiny", "prompt": "Once"}
+EMBEDDING = {"model": "tiny", "input": "Once"}
 ANY_BODY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -51,10 +52,17 @@ def test_any_field_of_a_completion_with_any_value(api: Api, fields: dict[str, An
 
 
 @ANY_BODY
+@given(fields=bodies(list(EmbeddingSchema().fields)))
+def test_any_field_of_an_embedding_with_any_value(api: Api, fields: dict[str, Any]) -> None:
+    assert_in_order(api.post("/v1/embeddings", EMBEDDING | fields))
+
+
+@ANY_BODY
 @given(fields=st.dictionaries(st.text(min_size=1).map(lambda name: f"x_{name}"), JSON, max_size=4))
 def test_unknown_fields_are_never_refused(api: Api, fields: dict[str, Any]) -> None:
     assert api.post("/v1/chat/completions", fields | CHAT).status_code == 200
     assert api.post("/v1/completions", fields | COMPLETION).status_code == 200
+    assert api.post("/v1/embeddings", fields | EMBEDDING).status_code == 200
 
 
 @ANY_BODY

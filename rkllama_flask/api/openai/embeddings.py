@@ -1,0 +1,47 @@
+"""`POST /v1/embeddings`."""
+
+import base64
+import sys
+from array import array
+from typing import Any
+
+from flask import Response, jsonify
+
+from rkllama_flask.api.body import read_json
+from rkllama_flask.api.context import client_name, services
+from rkllama_flask.api.openai.schemas import EmbeddingSchema
+from rkllama_flask.api.streaming import collect
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest
+
+_schema = EmbeddingSchema()
+
+
+def create_embedding() -> Response:
+    """A vector for each input, in order; an input that is too long is refused."""
+    fields = _schema.read(read_json())
+    inference = services().inference
+    model = inference.choose(fields.get("model"))
+    dimensions: int | None = fields.get("dimensions")
+    try:
+        [made] = collect(inference.embed(model, fields["input"], dimensions=dimensions, client=client_name()))
+    except ContextLengthExceeded as error:
+        error.param = "input"
+        raise
+    length = len(made.vectors[0])
+    if dimensions is not None and dimensions > length:
+        raise InvalidRequest(f"'dimensions' must be at most {length}, which this model has.", param="dimensions")
+    render = _base64 if fields["encoding_format"] == "base64" else list
+    usage = {"prompt_tokens": made.prompt_tokens, "total_tokens": made.prompt_tokens}
+    data = [
+        {"object": "embedding", "index": index, "embedding": render(vector)}
+        for index, vector in enumerate(made.vectors)
+    ]
+    return jsonify(object="list", data=data, model=model.name, usage=usage)
+
+
+def _base64(vector: "array[float]") -> str:
+    """32-bit floats, the least significant byte first."""
+    ordered: array[Any] = array("f", vector)
+    if sys.byteorder == "big":
+        ordered.byteswap()
+    return base64.b64encode(ordered.tobytes()).decode()

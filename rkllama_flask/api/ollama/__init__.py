@@ -10,6 +10,7 @@ from rkllama_flask.api.ollama.changes import (
     push_model,
     store_blob,
 )
+from rkllama_flask.api.ollama.embeddings import embed, embed_prompt
 from rkllama_flask.api.ollama.errors import dialect
 from rkllama_flask.api.ollama.generation import chat, generate
 from rkllama_flask.api.ollama.models import list_loaded_models, list_models, show_model
@@ -22,6 +23,8 @@ blueprint.get("/")(root)
 blueprint.get("/api/version")(version)
 blueprint.post("/api/generate")(generate)
 blueprint.post("/api/chat")(chat)
+blueprint.post("/api/embed")(embed)
+blueprint.post("/api/embeddings")(embed_prompt)
 blueprint.get("/api/tags")(list_models)
 blueprint.get("/api/ps")(list_loaded_models)
 blueprint.post("/api/show")(show_model)

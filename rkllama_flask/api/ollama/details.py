@@ -37,6 +37,11 @@ def largest_context(model: Model) -> int:
     return max(trained, model.context_length) if isinstance(trained, int) else model.context_length
 
 
+def within_context(model: Model, wanted: int | None) -> int | None:
+    """As many of the wanted tokens as a context of this model can have; None where nothing is wanted."""
+    return None if wanted is None else min(wanted, largest_context(model))
+
+
 def model_info(model: Model) -> dict[str, Any]:
     """What a GGUF file says of itself, without what is long; for other files what is known, under the same names."""
     prefix = model.family or model.format

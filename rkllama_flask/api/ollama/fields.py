@@ -80,6 +80,17 @@ class ContextField(fields.Field[tuple[int, ...]]):
         return tuple(value)
 
 
+class Inputs(fields.Field[tuple[str, ...]]):
+    """What is to be embedded: a text or several; an empty text alone is none."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return (value,) if value else ()
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise InvalidRequest("invalid input type", param="input")
+
+
 class TopLogprobs(Unapplied):
     """How many alternatives to each token; checked although none can be given."""
 

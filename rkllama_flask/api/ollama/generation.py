@@ -8,7 +8,7 @@ from typing import Any
 from flask import Response, jsonify
 
 from rkllama_flask.api.context import client_name, services
-from rkllama_flask.api.ollama.details import largest_context
+from rkllama_flask.api.ollama.details import largest_context, within_context
 from rkllama_flask.api.ollama.durations import utc_now
 from rkllama_flask.api.ollama.framing import AnswerLines, Fields, Shape, chat_shape, generate_shape
 from rkllama_flask.api.ollama.names import find_model, full_name, quoted, required
@@ -111,7 +111,7 @@ def _request(ask: _Ask) -> GenerationRequest:
         sampling=options.sampling,
         max_tokens=_token_limit(ask),
         stop=options.stop,
-        context_length=_context_length(ask),
+        context_length=within_context(ask.model, ask.options.num_ctx),
         keep_alive=fields.get("keep_alive"),
         use_cache=fields.get("use_cache"),
         client=client_name(),
@@ -132,11 +132,6 @@ def _token_limit(ask: _Ask) -> int | None:
         return limit
     # "Without limit" has to win over the Modelfile's limit, so it can't be None there.
     return None if ask.model.modelfile.max_tokens is None else largest_context(ask.model)
-
-
-def _context_length(ask: _Ask) -> int | None:
-    wanted = ask.options.num_ctx
-    return None if wanted is None else min(wanted, largest_context(ask.model))
 
 
 def _answer(ask: _Ask, request: GenerationRequest, ending: Callable[[str], Fields] | None = None) -> Response:
@@ -173,7 +168,7 @@ def _load(ask: _Ask) -> Response:
         inference.unload(ask.model)
         reason = "unload"
     else:
-        inference.load(ask.model, keep_alive=keep_alive, context_length=_context_length(ask))
+        inference.load(ask.model, keep_alive=keep_alive, context_length=within_context(ask.model, ask.options.num_ctx))
         reason = "load"
     said = ask.shape("", "", ())
     response = jsonify({"model": ask.name, "created_at": utc_now()} | said | {"done": True, "done_reason": reason})

@@ -9,10 +9,20 @@ from typing import Any
 from marshmallow import pre_load
 
 from rkllama_flask.api.body import parse_object, read_bytes
-from rkllama_flask.api.ollama.fields import ContextField, Format, KeepAlive, OptionsField, Role, Think, TopLogprobs
+from rkllama_flask.api.ollama.fields import (
+    ContextField,
+    Format,
+    Inputs,
+    KeepAlive,
+    OptionsField,
+    Role,
+    Think,
+    TopLogprobs,
+)
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.schema import (
     Boolean,
+    Integer,
     List,
     Nested,
     Object,
@@ -116,6 +126,24 @@ class ChatSchema(AnswerSchema):
 
     messages = List(Nested(MessageSchema), load_default=())
     tools = List(Nested(ToolSchema), load_default=())
+
+
+class EmbedSchema(NamedSchema):
+    """`POST /api/embed`."""
+
+    input = Inputs(load_default=())
+    truncate = Boolean(load_default=True)
+    dimensions = Integer(load_default=0)
+    keep_alive = KeepAlive()
+    options = OptionsField(load_default=Options())
+
+
+class EmbeddingsSchema(NamedSchema):
+    """`POST /api/embeddings`."""
+
+    prompt = String(load_default="")
+    keep_alive = KeepAlive()
+    options = OptionsField(load_default=Options())
 
 
 class CopySchema(OllamaSchema):

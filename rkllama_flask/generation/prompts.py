@@ -7,26 +7,41 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.errors import TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.generation import Parser
+from rkllama_flask.generation.json_format import JsonOutput
+from rkllama_flask.generation.openings import Openings, after_system, hash_of, opening
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 from rkllama_flask.generation.request import GenerationRequest, Message
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import neutralise
 from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.tool_calls import ToolCallParser
+from rkllama_flask.generation.tool_dialects.dialects import detect_dialect, forced_prefix
+from rkllama_flask.promptcache.prefix import Content, content
 
 
 @dataclass(frozen=True)
 class BuiltPrompt:
-    """`content` is text or token ids; `tokens` their exact number, None without a tokenizer."""
+    """`content` is text or token ids; `tokens` their exact number, None without a tokenizer.
+
+    `opening` is what it begins with before anything of its user's, where that is long, and `opening_length` the
+    characters of its messages; `conversation` tells what the user said first.
+    """
 
     content: str | Sequence[int]
     tokens: int | None
     splitter: ReasoningSplitter | None = None
     parser: Parser | None = None
+    opening: Content | None = None
+    opening_length: int = 0
+    conversation: str = ""
 
 
 class Prompts:
-    """Builds prompts with the model's own template and tokenizer."""
+    """Builds prompts with the model's own template and tokenizer. Tells openings from `openings_from` tokens on."""
+
+    def __init__(self, *, openings_from: int = 0) -> None:
+        self._openings = Openings(openings_from)
 
     def tokenizer(self, model: Model) -> Tokenizer | None:
         """The model's tokenizer, None where its files hold none. Read once, off the event loop: that takes a while."""
@@ -43,28 +58,54 @@ class Prompts:
         forced = ""
         tools = () if request.tool_choice.mode == "none" else request.tools
         if request.format is not None:
-            from rkllama_flask.generation.json_format import JsonOutput
-
-            parser = JsonOutput(request.format)
-            messages = _with_system_addition(messages, parser.instruction)
+            # A model that may think first can't be made to begin with the value itself.
+            output = JsonOutput(request.format, prefilled=not template.supports_thinking)
+            messages = _with_system_addition(messages, output.instruction)
+            parser, forced = output, "" if template.supports_thinking else output.prefill
         elif tools:
-            from rkllama_flask.generation.tool_calls import ToolCallParser, detect_dialect, forced_prefix
-
             dialect = detect_dialect(template.source if template.supports_tools else None, request.model.family)
             parser = ToolCallParser.for_request(
                 tools, request.tool_choice, dialect=dialect, parallel=request.parallel_tool_calls
             )
             forced = forced_prefix(request.tool_choice, tools, dialect)
         thinking = request.model.modelfile.parameters.get("think") if request.thinking is None else request.thinking
-        # A forced call begins right away, so there is no room for thoughts before it.
+        # A forced beginning leaves no room for thoughts before it.
         thinking = False if forced else thinking
-        prompt = template.render(messages, tools, thinking=thinking, arguments=dict(request.template_arguments))
+        arguments = dict(request.template_arguments)
+        prompt = template.render(messages, tools, thinking=thinking, arguments=arguments)
         thinking_open = template.thinking_is_prefilled(prompt)
         if forced:
             prompt = replace(prompt, segments=(*prompt.segments, Segment(forced, trusted=True)))
         splitter = None if forced else ReasoningSplitter(open=thinking_open)
-        content, tokens = self._encode(prompt, request.model, tokenizer, context=request.context)
-        return BuiltPrompt(content, tokens, splitter, parser)
+        written, tokens = self._encode(prompt, request.model, tokenizer, context=request.context)
+        built = BuiltPrompt(written, tokens, splitter, parser)
+        rest = after_system(request.messages)
+        if request.context or not rest:
+            return built
+
+        def write(conversation: Sequence[Message]) -> str | list[int]:
+            rendered = template.render(conversation, tools, thinking=thinking, arguments=arguments)
+            return self._encode(rendered, request.model, tokenizer)[0]
+
+        leading = messages[: len(messages) - len(rest)]
+        key = (request.model.identity, template.source, leading, tools, thinking, arguments)
+        return replace(
+            built,
+            opening=self._openings.find(content(written), leading, write, key),
+            opening_length=sum(len(message.content) for message in leading),
+            conversation=hash_of(rest[0]),
+        )
+
+    def opening(self, model: Model, messages: Sequence[Message]) -> Content:
+        """What every prompt begins with that has these messages first. Raises TemplateFailed."""
+        tokenizer = self.tokenizer(model)
+        template = ChatTemplate.for_model(model)
+        thinking = model.modelfile.parameters.get("think")
+
+        def write(conversation: Sequence[Message]) -> str | list[int]:
+            return self._encode(template.render(conversation, thinking=thinking), model, tokenizer)[0]
+
+        return opening(_with_model_defaults(tuple(messages), model), write)
 
     def after_answer(self, request: GenerationRequest, answer: str) -> list[int] | None:
         """The token ids of a conversation with its answer, where a later one can go on; None without a tokenizer."""
@@ -87,7 +128,7 @@ class Prompts:
                 tokenizer.check(request.prompt, param="prompt")
             return BuiltPrompt(request.prompt, len(request.prompt))
         prompt = Prompt((Segment(request.prompt, trusted=True),))
-        parser = None
+        parser = JsonOutput(request.format) if request.format else None
         return BuiltPrompt(*self._encode(prompt, request.model, tokenizer), None, parser)
 
     @staticmethod

@@ -17,7 +17,7 @@ from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.bounded_validation import Budget, TooMuchWork, bounded_validator
 
 MAX_DEPTH = 64
-MAX_NODES = 4000
+MAX_NODES = 2000
 MAX_PATTERN = 1000  # characters
 KINDS = frozenset(("object", "array", "string", "number", "integer", "boolean", "null"))
 

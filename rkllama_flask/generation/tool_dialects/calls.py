@@ -77,9 +77,7 @@ class CallReader:
                 yield from self._rest_of_object()
                 return
             if key in _NAME_KEYS:
-                name = yield from self._lenient().string()
-                if name not in self._tools:
-                    raise NotACall
+                name = yield from self._name()
                 if early is not None:
                     self._output.start(name)
                     self._output.write("".join(early))
@@ -101,6 +99,15 @@ class CallReader:
         self._text.position += character == "}"
         self._output.start(name)
         self._output.write("{}")
+
+    def _name(self) -> Reading[str]:
+        """The string that names an offered function; one that broke off might have named another."""
+        name = yield from self._lenient().string()
+        last = self._text.text[self._text.position - 1 : self._text.position]
+        broken = self._text.position == len(self._text.text) and last not in ('"', "'", ">")
+        if name not in self._tools or broken:
+            raise NotACall
+        return name
 
     def _arguments(self, write: Callable[[str], None], name: str | None = None) -> Reading[None]:
         """An object, JSON text of one in a string, or nothing; starts the call `name` once that is sure."""

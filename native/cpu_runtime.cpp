@@ -15,7 +15,7 @@ using cpu_runtime::Handle;
 using cpu_runtime::say;
 
 /* Callers look for this text in the file before they load it. */
-extern "C" __attribute__((used)) const char rkllm_cpu_runtime_marker[] = RKLLM_MARKER("cpu");
+extern "C" RKLLM_API __attribute__((used)) const char rkllm_cpu_runtime_marker[] = RKLLM_MARKER("cpu");
 
 namespace {
 

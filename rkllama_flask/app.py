@@ -6,6 +6,7 @@ from flask import Flask
 
 from rkllama_flask.api import register
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig
@@ -44,7 +45,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         queue_timeout=settings.queue_timeout,
         request_timeout=settings.request_timeout,
     )
+    pulls = Pulls(catalog, endpoint=settings.hf_endpoint, token=settings.hf_token, platform=settings.npu_platform)
     app = Flask("rkllama_flask", static_folder=None)
-    app.extensions["rkllama"] = Services(settings=settings, catalog=catalog, inference=inference, config=config)
+    app.extensions["rkllama"] = Services(
+        settings=settings, catalog=catalog, inference=inference, config=config, pulls=pulls
+    )
     register(app)
     return app

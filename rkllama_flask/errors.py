@@ -20,6 +20,7 @@ RkllamaError                    500
 │   ├── Draining
 │   ├── RuntimeBusy                   another process holds the NPU
 │   └── ProcessSpent                  this process can load nothing more; its successor can
+├── PullFailed                  500   a model could not be fetched; `status` is told where the dialect allows it
 ├── RuntimeFailed               500   the runtime failed in a run
 │   └── LibraryUnusable         500   no library, or a foreign one
 └── TimedOut                    504   a deadline passed, or the runtime hangs
@@ -158,6 +159,17 @@ class ProcessSpent(Unavailable):
     """A load failed in a way after which the runtime can't be trusted in this process; a new one takes over."""
 
     code = "process_spent"
+
+
+class PullFailed(RkllamaError):
+    """A model could not be fetched from the hub; nothing was listed."""
+
+    code = "pull_failed"
+    should_retry = False
+
+    def __init__(self, message: str, *, status: int = 500) -> None:
+        super().__init__(message, param="model")
+        self.status = status
 
 
 class RuntimeFailed(RkllamaError):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.settings import Settings
@@ -14,3 +15,4 @@ class Services:
     catalog: Catalog
     inference: Inference
     config: LiveConfig
+    pulls: Pulls

@@ -49,6 +49,9 @@ class Settings:
     cache_max_bytes: int
     npu_lock: Path
     graceful_timeout: float
+    hf_endpoint: str
+    hf_token: str | None
+    npu_platform: str | None
     log_level: str
 
     @property
@@ -99,6 +102,9 @@ class Settings:
             cache_max_bytes=env.int("CACHE_MAX_BYTES", 4 << 30, validate=validate.Range(min=0)),
             npu_lock=root / env.str("NPU_LOCK", str(_lock_folder() / "rkllama-npu.lock")),
             graceful_timeout=env.float("GRACEFUL_TIMEOUT", 30, validate=positive),
+            hf_endpoint=env.str("HF_ENDPOINT", "") or "https://huggingface.co",
+            hf_token=env.str("HF_TOKEN", "") or None,
+            npu_platform=env.str("NPU_PLATFORM", "") or None,
             log_level=env.str("LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])),
         )
 

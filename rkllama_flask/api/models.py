@@ -1,4 +1,4 @@
-"""Loading and unloading by name: `/v1/models/load`, `/unload`, `/available`, `/loaded`.
+"""Models by name: `/v1/models/load`, `/unload`, `/available`, `/loaded`, `/download`.
 
 These paths and the keys of their answers are this server's own; scripts written for its forerunner read them.
 """
@@ -10,7 +10,9 @@ from marshmallow.validate import Range
 
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import services
-from rkllama_flask.api.schema import Integer, RequestSchema, String
+from rkllama_flask.api.pulling import PullEvents, PullLines
+from rkllama_flask.api.schema import Boolean, Integer, RequestSchema, String
+from rkllama_flask.api.streaming import collect, stream
 
 blueprint = Blueprint("models", __name__)
 
@@ -22,11 +24,20 @@ class LoadSchema(RequestSchema):
     context_length = Integer(validate=Range(min=1))
 
 
+class DownloadSchema(RequestSchema):
+    """`model` is a repository of the hub; `file` one of its files, or a quantisation."""
+
+    model = String(required=True)
+    file = String()
+    stream = Boolean(load_default=False)
+
+
 class UnloadSchema(RequestSchema):
     model = String()
 
 
 _load = LoadSchema()
+_download = DownloadSchema()
 _unload = UnloadSchema()
 
 
@@ -56,6 +67,25 @@ def unload_model() -> Response:
     else:
         message = f"Model {name} was not loaded." if name else "No model was loaded."
     return jsonify(success=True, message=message, unloaded=unloaded)
+
+
+@blueprint.post("/models/download")
+def download_model() -> Response:
+    """Fetch a model from Hugging Face; answers when it is here, or with `stream` tells each step as a line of JSON."""
+    fields = _download.read(read_json())
+    name = f"{fields['model']}:{fields['file']}" if fields.get("file") else fields["model"]
+    events = PullEvents(name)
+    if fields["stream"]:
+        return stream(events, PullLines())
+    collect(events)
+    model = services().pulls.find(name)
+    return jsonify(
+        success=True,
+        message=f"Model {model.name} is here.",
+        model_name=model.name,
+        filename=model.path.name,
+        size_mb=round(model.size / 2**20, 2),
+    )
 
 
 @blueprint.get("/models/available")

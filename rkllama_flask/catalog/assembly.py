@@ -77,8 +77,13 @@ class _Inside:
         )
 
 
-def assemble(listing: Listing, models_dir: Path, memory: Memory, hashes: Mapping[str, str]) -> Shelf:
-    """Read what changed and put the models together. `hashes` are sha256 of weights by their keys."""
+def assemble(
+    listing: Listing, models_dir: Path, memory: Memory, hashes: Mapping[str, str], pulled: Mapping[str, str]
+) -> Shelf:
+    """Read what changed and put the models together.
+
+    `hashes` are sha256 of weights by their keys, `pulled` paths of weights by the names they have on the hub.
+    """
     warnings: list[str] = []
 
     def read(path: str, stamp: Stamp) -> Written:
@@ -97,7 +102,7 @@ def assemble(listing: Listing, models_dir: Path, memory: Memory, hashes: Mapping
         for name, entry in named.items()
     }
     memory.forget_unused()
-    return Shelf(listing, made, named, _index(named), resolved.broken, tuple(dict.fromkeys(warnings)))
+    return Shelf(listing, made, named, _index(named, pulled), resolved.broken, tuple(dict.fromkeys(warnings)))
 
 
 def _read_modelfile(path: Path) -> Written:
@@ -124,10 +129,14 @@ def _named(entries: Iterable[Entry], warnings: list[str]) -> dict[str, Entry]:
     return dict(sorted(named.items(), key=lambda item: item[0].lower()))
 
 
-def _index(named: Mapping[str, Entry]) -> dict[str, str]:
-    """Every key in small letters. Names go before names of files, those before names without their ending."""
+def _index(named: Mapping[str, Entry], pulled: Mapping[str, str]) -> dict[str, str]:
+    """Every key in small letters. Names go before those on the hub, those before names of files with their ending."""
     index: dict[str, str] = {name.lower(): name for name in named}
     by_file = sorted(named.items(), key=lambda item: (item[1].is_alias, item[0]))
+    for key, weights in pulled.items():
+        name_here = next((name for name, entry in by_file if entry.weights == weights), None)
+        if name_here is not None:
+            index.setdefault(key, name_here)
     for name, entry in by_file:
         index.setdefault(posixpath.basename(entry.weights).lower(), name)
     for name, entry in by_file:

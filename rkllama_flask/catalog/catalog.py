@@ -14,6 +14,7 @@ from rkllama_flask.catalog.entries import Entry, Files
 from rkllama_flask.catalog.listing import Listing, look
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.modelfile import Written, inherit, parse
+from rkllama_flask.catalog.pulled import pulled_names
 from rkllama_flask.catalog.weights_hash import hash_in_child, hash_key, known_hashes, remember_hash
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 
@@ -124,9 +125,10 @@ class Catalog:
         self._keep_hash(hash_key(Path(entry.weights).name, entry.stamp), sha256)
 
     def refresh(self) -> None:
-        """Look at the disk now."""
+        """Look at the disk now, and at what is remembered of its files."""
         with self._lock:
             self._look()
+            self._assemble(self._shelf.listing)
 
     @contextmanager
     def _changing(self) -> Iterator[Changes]:
@@ -188,7 +190,8 @@ class Catalog:
 
     def _assemble(self, listing: Listing) -> None:
         told = self._shelf.warnings
-        self._shelf = assemble(listing, self.models_dir, self._memory, known_hashes(self.models_dir))
+        hashes, pulled = known_hashes(self.models_dir), pulled_names(self.models_dir)
+        self._shelf = assemble(listing, self.models_dir, self._memory, hashes, pulled)
         for warning in self._shelf.warnings:
             if self._on_warning and warning not in told:
                 self._on_warning(warning)

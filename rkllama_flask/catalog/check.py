@@ -12,16 +12,11 @@ from pathlib import Path
 from rkllama_flask.catalog import gguf
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.names import take_apart
+from rkllama_flask.catalog.platforms import QUANTIZATIONS, platform_of
 
 FRESH = 3.0
 """Seconds since the last change within which a file may still be being copied."""
 
-_QUANTIZATIONS = {
-    "RK3588": ("W8A8",),
-    "RK3576": ("W4A16", "W8A8"),
-    "RK3562": ("W8A8", "W4A16", "W4A8"),
-    "RV1126B": ("W4A16", "W8A8"),
-}
 _TOOLKIT = re.compile(rb"rkllm-toolkit version: (\d+)\.(\d+)\.(\d+)")
 _TAIL = 256
 
@@ -106,14 +101,14 @@ def _memory(model: Model, proc: Path) -> Iterator[str]:
 def _platform(model: Model, soc: str | None) -> Iterator[str]:
     if model.format != "rkllm" or soc is None:
         return
-    here = _platform_of(soc)
+    here = platform_of(soc)
     named = take_apart(model.path.stem).packaging.platform
-    if named is not None and _platform_of(named) != here:
+    if named is not None and platform_of(named) != here:
         yield (
-            f"{model.path.name} seems to be made for {_platform_of(named)}, this is {here}: the library refuses models "
+            f"{model.path.name} seems to be made for {platform_of(named)}, this is {here}: the library refuses models "
             "of another platform"
         )
-    known = _QUANTIZATIONS.get(here)
+    known = QUANTIZATIONS.get(here)
     if known and model.quantization and re.match(r"W\dA\d", model.quantization):
         plain = model.quantization.partition("_")[0]
         if plain not in known:
@@ -139,12 +134,6 @@ def _version(model: Model, runtime: str | None) -> Iterator[str]:
             f"made with toolkit {text}: runtime 1.3.0 misreads the end-of-text token of such models and goes on to the "
             "token limit; put `PARAMETER eos <id>` into its Modelfile, or a generation_config.json beside it"
         )
-
-
-def _platform_of(text: str) -> str:
-    """RK3588 for rk3588s, rk3588s2; RK3576 for rk3576m."""
-    upper = text.upper()
-    return next((name for name in (*_QUANTIZATIONS, "RV1126") if upper.startswith(name)), upper)
 
 
 def _meminfo(proc: Path) -> dict[str, int]:

@@ -42,13 +42,13 @@ class Store:
             scratch.mkdir()
             try:
                 _write(scratch / FILE_NAME, text)
-                _sync(scratch)
+                sync(scratch)
                 scratch.rename(place)
             except BaseException:
                 shutil.rmtree(scratch)
                 raise
             place = self._root
-        _sync(place)
+        sync(place)
 
     def share(self, file: str, folder: str) -> None:
         """Give a file a second place, without copying its content. Raises BehindLink."""
@@ -58,7 +58,7 @@ class Store:
             target.symlink_to(source.resolve())
         else:
             os.link(source, target)
-        _sync(target.parent)
+        sync(target.parent)
 
     def remove(self, files: Iterable[str], *, folder: str | None = None) -> None:
         """Remove files, and then their folder if nothing is left in it. Raises BehindLink."""
@@ -70,7 +70,7 @@ class Store:
         if folder is not None and not any(place.iterdir()):
             place.rmdir()
             place = self._root
-        _sync(place)
+        sync(place)
 
     def is_link(self, folder: str) -> bool:
         return (self._root / folder).is_symlink()
@@ -78,7 +78,7 @@ class Store:
     def unlink(self, folder: str) -> None:
         """Remove the link that leads to a folder; the folder stays."""
         (self._root / folder).unlink()
-        _sync(self._root)
+        sync(self._root)
 
     def _require_real(self, folder: str) -> None:
         if not stat.S_ISDIR(os.lstat(self._root / folder).st_mode):
@@ -92,7 +92,8 @@ def _write(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Make what was done to a directory's entries survive a power cut. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

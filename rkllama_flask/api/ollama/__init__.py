@@ -15,6 +15,7 @@ from rkllama_flask.api.ollama.errors import dialect
 from rkllama_flask.api.ollama.generation import chat, generate
 from rkllama_flask.api.ollama.models import list_loaded_models, list_models, show_model
 from rkllama_flask.api.ollama.probes import root, version
+from rkllama_flask.api.ollama.pull import pull_model
 
 __all__ = ["blueprint", "dialect"]
 
@@ -31,6 +32,7 @@ blueprint.post("/api/show")(show_model)
 blueprint.post("/api/copy")(copy_model)
 blueprint.post("/api/create")(create_model)
 blueprint.delete("/api/delete")(delete_model)
+blueprint.post("/api/pull")(pull_model)
 blueprint.post("/api/push")(push_model)
 blueprint.route("/api/blobs/<digest>", methods=["HEAD"])(check_blob)
 blueprint.post("/api/blobs/<digest>")(store_blob)

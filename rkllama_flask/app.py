@@ -10,6 +10,7 @@ from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.promptcache.store import CacheStore
 from rkllama_flask.services import Services
 from rkllama_flask.settings import Settings
 
@@ -26,6 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     catalog = Catalog(settings.models_dir, on_warning=logger.warning)
+    cache_store = CacheStore(settings.cache_dir, max_bytes=settings.cache_max_bytes)
     engine = Engine(
         libraries={"rkllm": settings.rkllm_lib_path, "gguf": settings.cpu_runtime_path},
         lock_path=settings.npu_lock,
@@ -33,6 +35,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         keep_alive=settings.keep_alive,
         max_loaded=settings.max_loaded_models,
         max_queue=settings.max_queue,
+        cache_store=cache_store,
+        automatic_caches_from=settings.automatic_caches_from,
     )
     config = LiveConfig(settings.config_path, on_warning=logger.warning)
     inference = Inference(
@@ -42,6 +46,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         default_model=settings.default_model,
         max_context_length=settings.max_context_length,
         on_warning=logger.warning,
+        cache_store=cache_store,
+        automatic_caches_from=settings.automatic_caches_from,
         queue_timeout=settings.queue_timeout,
         request_timeout=settings.request_timeout,
     )

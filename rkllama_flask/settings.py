@@ -47,6 +47,7 @@ class Settings:
     ndjson_heartbeat: bool
     max_body_bytes: int
     cache_max_bytes: int
+    automatic_caches_from: int
     npu_lock: Path
     graceful_timeout: float
     hf_endpoint: str
@@ -100,6 +101,7 @@ class Settings:
             ndjson_heartbeat=env.bool("NDJSON_HEARTBEAT", False),
             max_body_bytes=env.int("MAX_BODY_BYTES", 32 << 20, validate=positive),
             cache_max_bytes=env.int("CACHE_MAX_BYTES", 4 << 30, validate=validate.Range(min=0)),
+            automatic_caches_from=env.int("AUTOMATIC_CACHES_FROM", 256, validate=validate.Range(min=0)),
             npu_lock=root / env.str("NPU_LOCK", str(_lock_folder() / "rkllama-npu.lock")),
             graceful_timeout=env.float("GRACEFUL_TIMEOUT", 30, validate=positive),
             hf_endpoint=env.str("HF_ENDPOINT", "") or "https://huggingface.co",

@@ -340,7 +340,7 @@ class Executor:
             reason="length" if length and answer.stop_string is None else "stop",
             stop_string=answer.stop_string,
             prompt_tokens=statistics.prompt_tokens,
-            prefill_tokens=statistics.prefill_tokens if statistics.prefill_tokens is not None else 0,
+            prefill_tokens=statistics.prefill_tokens,
             generated_tokens=generated,
             prefill_ns=prefill_ns,
             decode_ns=decode_ns,

@@ -161,7 +161,7 @@ class CacheOutcome(NamedTuple):
 
 
 class RunResult(NamedTuple):
-    """How a run ended. `prompt_tokens` is None where the runtime did not tell; times in ns.
+    """How a run ended. Tokens of the prompt are None where the runtime did not tell; times in ns.
 
     `prefill_ns` holds the loading of a prompt cache; `cache` is None unless a named one was asked for.
     """
@@ -169,7 +169,7 @@ class RunResult(NamedTuple):
     reason: Literal["stop", "length"]
     stop_string: str | None
     prompt_tokens: int | None
-    prefill_tokens: int
+    prefill_tokens: int | None
     generated_tokens: int
     prefill_ns: int
     decode_ns: int

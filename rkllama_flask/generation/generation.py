@@ -85,13 +85,17 @@ class Generation(Following[Content]):
             self._ready.extend(self._parser.finish())
             self._called_tools |= any(isinstance(one, ToolCallStarted) for one in self._ready)
         counted = result.prompt_tokens if self._prompt_tokens is None else self._prompt_tokens
-        prompt_tokens = result.prefill_tokens if counted is None else counted
+        prompt_tokens = (result.prefill_tokens or 0) if counted is None else counted
+        hit = result.cache is not None and result.cache.reason is None
         usage = Usage(
             prompt_tokens=prompt_tokens,
             completion_tokens=result.generated_tokens,
-            cached_tokens=max(0, prompt_tokens - result.prefill_tokens),
+            cached_tokens=0 if result.prefill_tokens is None else max(0, prompt_tokens - result.prefill_tokens),
             reasoning_tokens=min(self._reasoning_tokens, result.generated_tokens),
             estimated=counted is None,
+            cache_hit=None if result.cache is None else hit,
+            cache_miss_reason=result.cache.reason if result.cache else None,
+            cached_prompts=(result.cache.name,) if result.cache and hit else (),
         )
         timings = Timings(
             total=time.monotonic_ns() - self._begun,

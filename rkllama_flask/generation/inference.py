@@ -11,10 +11,11 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine, EngineStatus
-from rkllama_flask.engine.jobs import Done, Embed, Failed, Generate, Job, Load, ModelSpec, Unload
+from rkllama_flask.engine.jobs import CacheWish, Done, Embed, Failed, Generate, Job, Load, ModelSpec, Unload
 from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.residency import ResidentModel
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable, UnsupportedRequest
+from rkllama_flask.generation.caches import Caches, template_digest
 from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
 from rkllama_flask.generation.following import TICK
 from rkllama_flask.generation.generation import Generation
@@ -22,6 +23,7 @@ from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
 from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 from rkllama_flask.runtime.sampling import Sampling
 
 RESERVED_TOKENS = 4
@@ -43,7 +45,8 @@ class Inference:
     """`default_model` answers requests that name none while nothing is loaded; both timeouts are in seconds.
 
     `max_context_length` in tokens bounds what a model is loaded with unless its Modelfile asks for more, because memory
-    for it is taken at once. `on_warning` hears what is doubtful about a model before it is loaded.
+    for it is taken at once. `on_warning` hears what is doubtful about a model before it is loaded. Openings of prompts
+    from `automatic_caches_from` tokens on are told to the engine, 0: none are.
     """
 
     def __init__(
@@ -55,13 +58,24 @@ class Inference:
         default_model: str | None = None,
         max_context_length: int = 16384,
         on_warning: Callable[[str], None] = lambda _: None,
+        cache_store: CacheStore = NO_ROOM,
+        automatic_caches_from: int = 0,
         queue_timeout: float = 600,
         request_timeout: float = 1800,
     ) -> None:
         self._engine = engine
         self._catalog = catalog
         self._config = config
-        self._prompts = Prompts()
+        self._prompts = Prompts(openings_from=automatic_caches_from)
+        self.caches = Caches(
+            cache_store,
+            engine,
+            catalog,
+            self._prompts,
+            perform=self._wait,
+            spec=self._spec,
+            context_length=self._context_length,
+        )
         self._default_model = default_model
         self._max_context_length = max_context_length
         self._on_warning = on_warning
@@ -158,6 +172,7 @@ class Inference:
         if "completion" not in facts.capabilities(model):
             raise UnsupportedRequest(f'"{model.name}" does not support chat: it only makes embeddings.', param="model")
         config = self._config.current()
+        request, refusal = self.caches.put_in_front(request)
         prompt = self._prompts.build(request)
         context_length = request.context_length or self._context_length(model)
         job = Generate(
@@ -174,6 +189,14 @@ class Inference:
             keep_alive=request.keep_alive,
             timeout=request.timeout or self._request_timeout,
             content_hash=_hash(prompt.content),
+            cache=CacheWish(
+                template=template_digest(model),
+                name=request.use_cache,
+                refusal=refusal,
+                opening=prompt.opening,
+                opening_length=prompt.opening_length,
+                conversation=prompt.conversation,
+            ),
         )
         self._look_at(model)
         self._engine.submit(job)
@@ -223,11 +246,11 @@ class Inference:
 
     def count_tokens(self, request: GenerationRequest) -> int | None:
         """Tokens of the rendered prompt; None for a model without a tokenizer."""
-        return self._prompts.build(request).tokens
+        return self._prompts.build(self.caches.put_in_front(request)[0]).tokens
 
     def context_after(self, request: GenerationRequest, answer: str) -> list[int] | None:
         """What a later request can send as `context` to go on after this answer; None without a tokenizer."""
-        return self._prompts.after_answer(request, answer)
+        return self._prompts.after_answer(self.caches.put_in_front(request)[0], answer)
 
     def tokenize(self, model: Model, text: str) -> list[int] | None:
         """The text's token ids; None for a model without a tokenizer."""

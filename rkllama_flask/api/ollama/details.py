@@ -23,7 +23,7 @@ def details(model: Model) -> dict[str, Any]:
         "parent_model": "",
         "format": model.format,
         "family": model.family or "",
-        "families": [model.family] if model.family else None,
+        "families": [model.family] if model.family else [],
         "parameter_size": model.parameter_size or "",
         "quantization_level": model.quantization or "",
         "context_length": model.context_length,

@@ -198,7 +198,7 @@ class LenientJson:
                 return json.dumps(word), ""
         key = self._positional[index] if index < len(self._positional) else f"argument{index + 1}"
         rest = (yield from self._bare()) if word else ""
-        return json.dumps(key), _strict(word + rest) if word else ""
+        return json.dumps(key), strict_word(word + rest) if word else ""
 
     # Scalars
 
@@ -206,7 +206,7 @@ class LenientJson:
         if (yield from self._text.at(*_QUOTES)):
             yield from self._quoted(followers=",}])")
         else:
-            self._write(_strict((yield from self._bare())))
+            self._write(strict_word((yield from self._bare())))
 
     def _bare(self) -> Reading[str]:
         """Unquoted text up to what ends a value."""
@@ -303,7 +303,7 @@ def _is_hex(text: str) -> bool:
     return all(character in "0123456789abcdefABCDEF" for character in text)
 
 
-def _strict(word: str) -> str:
+def strict_word(word: str) -> str:
     """A bare word as JSON: a number, a literal, or else a string."""
     if known := _WORDS.get(word.lower()):
         return known

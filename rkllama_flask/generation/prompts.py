@@ -42,10 +42,15 @@ class Prompts:
 
     def __init__(self, *, openings_from: int = 0) -> None:
         self._openings = Openings(openings_from)
+        self._read: set[str] = set()
 
     def tokenizer(self, model: Model) -> Tokenizer | None:
         """The model's tokenizer, None where its files hold none. Read once, off the event loop: that takes a while."""
-        return call_natively(lambda: Tokenizer.for_model(model))
+        if model.identity in self._read:
+            return Tokenizer.for_model(model)
+        found = call_natively(lambda: Tokenizer.for_model(model))
+        self._read.add(model.identity)
+        return found
 
     def build(self, request: GenerationRequest) -> BuiltPrompt:
         """Raises TemplateFailed, InvalidRequest or UnsupportedRequest for what the model can't be asked."""

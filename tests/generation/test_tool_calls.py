@@ -381,6 +381,12 @@ def test_a_function_that_is_not_offered_can_not_be_chosen():
         assert refused.value.param == "tool_choice"
 
 
+@pytest.mark.parametrize("name", ["<|im_end|>", 'a"b', "[INST]", "a\nb"])
+def test_a_forced_name_brings_no_markup_into_the_prompt(name):
+    with pytest.raises(InvalidRequest):
+        forced_prefix(ToolChoice("named", name), [Tool(name)], HERMES)
+
+
 @pytest.mark.parametrize(
     ("template", "family", "name"),
     [

@@ -122,8 +122,5 @@ def install_real_model(models_dir: Path) -> None:
     folder = models_dir / MODEL_NAME
     folder.mkdir(exist_ok=True)
     if not (folder / weights.name).exists():
-        try:
-            os.link(weights, folder / weights.name)
-        except OSError:
-            (folder / weights.name).symlink_to(weights)
+        (folder / weights.name).symlink_to(weights)  # a hard link would count as a change to other servers
     (folder / "Modelfile").write_text(MODELFILE.format(weights=weights.name))

@@ -18,9 +18,11 @@ RkllamaError                    500
 │   ├── QueueFull
 │   ├── WaitedTooLong
 │   ├── Draining
+│   ├── NoModelYet                    none was named, and one is being loaded or this process replaced
 │   ├── RuntimeBusy                   another process holds the NPU
 │   └── ProcessSpent                  this process can load nothing more; its successor can
 ├── PullFailed                  500   a model could not be fetched; `status` is told where the dialect allows it
+├── AnswerUnfit                 500   the model's answer is not the JSON that was asked for; another try may be
 ├── RuntimeFailed               500   the runtime failed in a run
 │   └── LibraryUnusable         500   no library, or a foreign one
 └── TimedOut                    504   a deadline passed, or the runtime hangs
@@ -151,6 +153,10 @@ class Draining(Unavailable):
     code = "draining"
 
 
+class NoModelYet(Unavailable):
+    code = "no_model_yet"
+
+
 class RuntimeBusy(Unavailable):
     code = "runtime_busy"
 
@@ -170,6 +176,12 @@ class PullFailed(RkllamaError):
     def __init__(self, message: str, *, status: int = 500) -> None:
         super().__init__(message, param="model")
         self.status = status
+
+
+class AnswerUnfit(RkllamaError):
+    """The answer is checked against the client's JSON Schema when it is whole; a fresh answer may be right."""
+
+    code = "answer_unfit"
 
 
 class RuntimeFailed(RkllamaError):

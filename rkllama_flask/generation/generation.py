@@ -5,6 +5,7 @@ from typing import Protocol
 
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Done, Generate, Piece, RunResult, Started
+from rkllama_flask.errors import AnswerUnfit
 from rkllama_flask.generation.events import (
     Content,
     Event,
@@ -16,6 +17,7 @@ from rkllama_flask.generation.events import (
     Usage,
 )
 from rkllama_flask.generation.following import Following
+from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 
 
@@ -52,7 +54,14 @@ class Generation(Following[Content]):
         self._begun = time.monotonic_ns()
         self._reasoning_tokens = 0
         self._called_tools = False
+        self._unfit: AnswerUnfit | None = None
         self.unapplied: tuple[str, ...] = ()
+
+    def _advance(self) -> None:
+        if self._unfit is not None:  # what there is of the answer has been read
+            self._over = True
+            raise self._unfit
+        super()._advance()
 
     def _take(self, event: object) -> None:
         if isinstance(event, Piece):
@@ -84,6 +93,9 @@ class Generation(Following[Content]):
         if self._parser:
             self._ready.extend(self._parser.finish())
             self._called_tools |= any(isinstance(one, ToolCallStarted) for one in self._ready)
+        if isinstance(self._parser, JsonOutput) and self._parser.problem and result.reason != "length":
+            self._unfit = AnswerUnfit(f"The model's answer is not what the schema asks for: {self._parser.problem}")
+            return
         counted = result.prompt_tokens if self._prompt_tokens is None else self._prompt_tokens
         prompt_tokens = (result.prefill_tokens or 0) if counted is None else counted
         hit = result.cache is not None and result.cache.reason is None
@@ -104,6 +116,7 @@ class Generation(Following[Content]):
             prefill=result.prefill_ns,
             decode=result.decode_ns,
         )
-        reason = "tool_calls" if self._called_tools else result.reason
+        # An answer cut off in the middle of a call says so: its arguments may lack something.
+        reason = "tool_calls" if self._called_tools and result.reason == "stop" else result.reason
         self._ready.append(Finished(reason, usage, timings, result.stop_string))
         self._over = True

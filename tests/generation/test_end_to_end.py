@@ -78,3 +78,13 @@ def test_a_json_answer_is_the_value_alone(scripted: Server, answer: str) -> None
     assert json.loads(content) == {"a": 1}
     streamed = "".join(piece["delta"].get("content") or "" for piece in deltas(scripted, body))
     assert json.loads(streamed) == {"a": 1}
+
+
+def test_an_answer_that_is_not_what_the_schema_asks_for_is_an_error_and_no_success(scripted: Server) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+    body = chat(played('"b": 2}'), response_format=wanted)
+    reply = scripted.post("/v1/chat/completions", body)
+    assert reply.status_code == 500
+    assert reply.json()["error"]["code"] == "answer_unfit"
+    cut = scripted.post("/v1/chat/completions", body | {"max_tokens": 1}).json()
+    assert cut["choices"][0]["finish_reason"] == "length"

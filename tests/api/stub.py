@@ -76,6 +76,7 @@ class StubInference:
     loaded: list[Model] = field(default_factory=list)
     ready: bool = True
     draining: bool = False
+    crashes: int = 0
 
     def choose(self, name: str | None) -> Model:
         if name:
@@ -109,6 +110,9 @@ class StubInference:
         self.loaded.insert(0, model)
         return 12_000_000
 
+    def forgive_crashes(self) -> int:
+        return self.crashes
+
     def unload(self, model: Model | None) -> list[str]:
         gone = [one for one in self.loaded if model in (None, one)]
         self.loaded = [one for one in self.loaded if one not in gone]
@@ -119,6 +123,12 @@ class StubInference:
             SimpleNamespace(model=model, context_length=4096, size=model.size, loaded_at=1.0, expires_at=None)
             for model in self.loaded
         ]
+
+    def count_tokens(self, request: GenerationRequest) -> int | None:
+        """A token for each character; None without a tokenizer."""
+        if not request.model.tokenizer_path:
+            return None
+        return sum(len(message.content) for message in request.messages or ())
 
     def detokenize(self, model: Model, ids: Sequence[int]) -> str | None:
         return "".join(f"<{one}>" for one in ids) if model.tokenizer_path else None

@@ -6,7 +6,14 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-_SPEC = json.loads((Path(__file__).parent / "specs" / "openai.json").read_text())
+_SPECS = Path(__file__).parent / "specs"
+_SPEC: dict[str, Any] = {"components": {"schemas": {}}}
+for _file in ("openai_responses.json", "openai.json"):
+    _SPEC["components"]["schemas"] |= json.loads((_SPECS / _file).read_text())["components"]["schemas"]
+_SCHEMAS = _SPEC["components"]["schemas"]
+_EVENTS = [one["$ref"].rpartition("/")[2] for one in _SCHEMAS["ResponseStreamEvent"]["anyOf"]]
+RESPONSE_EVENTS = {_SCHEMAS[name]["properties"]["type"]["enum"][0]: name for name in _EVENTS}
+"""The schema of each event of a response's stream by its type."""
 
 
 def check(value: Any, schema: str) -> None:
@@ -17,7 +24,7 @@ def check(value: Any, schema: str) -> None:
 
 def property_names(schema: str) -> set[str]:
     """The names of all properties of the object that this schema describes."""
-    node = _SPEC["components"]["schemas"][schema]
+    node = _SCHEMAS[schema]
     names = set(node.get("properties", {}))
     for part in node.get("allOf", []):
         names |= property_names(part["$ref"].rpartition("/")[2]) if "$ref" in part else set(part.get("properties", {}))

@@ -1,4 +1,4 @@
-"""The OpenAI API: chat completions, completions, embeddings, models."""
+"""The OpenAI API: chat completions, completions, embeddings, responses, models."""
 
 from flask import Blueprint
 
@@ -7,6 +7,7 @@ from rkllama_flask.api.openai.completions import create_completion
 from rkllama_flask.api.openai.embeddings import create_embedding
 from rkllama_flask.api.openai.errors import dialect
 from rkllama_flask.api.openai.models import list_models, retrieve_model
+from rkllama_flask.api.openai.responses import count_input_tokens, create_response
 
 __all__ = ["blueprint", "dialect"]
 
@@ -14,5 +15,7 @@ blueprint = Blueprint("openai", __name__)
 blueprint.post("/chat/completions")(create_chat_completion)
 blueprint.post("/completions")(create_completion)
 blueprint.post("/embeddings")(create_embedding)
+blueprint.post("/responses")(create_response)
+blueprint.post("/responses/input_tokens")(count_input_tokens)
 blueprint.get("/models")(list_models)
 blueprint.get("/models/<path:name>")(retrieve_model)

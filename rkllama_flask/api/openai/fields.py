@@ -8,8 +8,17 @@ from marshmallow import ValidationError, fields
 
 from rkllama_flask.generation.request import JsonFormat, ToolChoice
 
-_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-_OTHER_PARTS = {"image_url": "an image", "input_image": "an image", "input_audio": "audio", "file": "a file"}
+_TEXT_PARTS = {
+    **dict.fromkeys(("text", "input_text", "output_text", "summary_text", "reasoning_text"), "text"),
+    "refusal": "refusal",
+}
+_OTHER_PARTS = {
+    "image_url": "an image",
+    "input_image": "an image",
+    "input_audio": "audio",
+    "file": "a file",
+    "input_file": "a file",
+}
 
 
 class Content(fields.Field[str]):
@@ -72,7 +81,7 @@ class ToolChoiceField(fields.Field[Choice]):
         kind = value.get("type") if isinstance(value, Mapping) else None
         if kind == "function":
             return Choice(ToolChoice("named", self._name(value)))
-        allowed = value.get("allowed_tools") if kind == "allowed_tools" else None
+        allowed = self._allowed(value) if kind == "allowed_tools" else None
         if not isinstance(allowed, Mapping) or allowed.get("mode") not in ("auto", "required"):
             raise self.make_error("invalid")
         tools = allowed.get("tools")
@@ -81,11 +90,19 @@ class ToolChoiceField(fields.Field[Choice]):
         return Choice(ToolChoice(allowed["mode"]), frozenset(self._name(tool) for tool in tools))
 
     def _name(self, value: Any) -> str:
-        function = value.get("function") if isinstance(value, Mapping) else None
+        function = self._function(value) if isinstance(value, Mapping) else None
         name = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(name, str):
             raise self.make_error("invalid")
         return name
+
+    # Where the API puts what belongs to these types
+
+    def _function(self, value: Mapping[str, Any]) -> Any:
+        return value.get("function")
+
+    def _allowed(self, value: Mapping[str, Any]) -> Any:
+        return value.get("allowed_tools")
 
 
 class ResponseFormat(fields.Field[JsonFormat | None]):
@@ -98,23 +115,27 @@ class ResponseFormat(fields.Field[JsonFormat | None]):
             case "text":
                 return None
             case "json_object":
-                return JsonFormat(_json_schema(value.get("schema"), "schema"))
+                return JsonFormat(json_schema(value.get("schema")))
             case "json_schema":
-                wrapper = value.get("json_schema")
-                if not isinstance(wrapper, Mapping):
-                    raise ValidationError({"json_schema": ["must be an object with a schema"]})
-                try:
-                    return JsonFormat(_json_schema(wrapper.get("schema"), "schema"))
-                except ValidationError as error:
-                    raise ValidationError({"json_schema": error.messages}) from error
+                return self._by_schema(value)
             case _:
                 raise ValidationError({"type": ["must be text, json_object or json_schema"]})
 
+    def _by_schema(self, value: Mapping[str, Any]) -> JsonFormat:
+        wrapper = value.get("json_schema")
+        if not isinstance(wrapper, Mapping):
+            raise ValidationError({"json_schema": ["must be an object with a schema"]})
+        try:
+            return JsonFormat(json_schema(wrapper.get("schema")))
+        except ValidationError as error:
+            raise ValidationError({"json_schema": error.messages}) from error
 
-def _json_schema(value: Any, name: str) -> Mapping[str, Any] | bool | None:
+
+def json_schema(value: Any) -> Mapping[str, Any] | bool | None:
+    """What stands under the name `schema`; ValidationError for what is none."""
     if value is None or isinstance(value, bool | Mapping):
         return value
-    raise ValidationError({name: ["must be a JSON Schema: an object, true or false"]})
+    raise ValidationError({"schema": ["must be a JSON Schema: an object, true or false"]})
 
 
 Prompt = str | tuple[int, ...]

@@ -80,15 +80,12 @@ class ReasoningSchema(RequestSchema):
     effort = String(validate=OneOf(EFFORTS))
 
 
-class CommonSchema(RequestSchema):
-    """What both kinds of completion have."""
+class AnswerSchema(RequestSchema):
+    """What every request for an answer has."""
 
     model = String()
     stream = Boolean(load_default=False)
     stream_options = Nested(StreamOptionsSchema)
-    max_tokens = Integer(validate=Range(min=-1))
-    n = Integer(load_default=1, validate=Range(1, 128))
-    stop = StringOrList(load_default=())
     use_cache = String(validate=_NOT_EMPTY)
 
     temperature = Number(validate=Range(0, 2))
@@ -110,6 +107,14 @@ class CommonSchema(RequestSchema):
     logit_bias = Unapplied(neutral=({}, []))
     grammar = Unapplied(neutral=("",))
     json_schema = Unapplied(neutral=({},))
+
+
+class CommonSchema(AnswerSchema):
+    """What both kinds of completion have."""
+
+    max_tokens = Integer(validate=Range(min=-1))
+    n = Integer(load_default=1, validate=Range(1, 128))
+    stop = StringOrList(load_default=())
 
 
 class ChatSchema(CommonSchema):

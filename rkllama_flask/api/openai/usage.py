@@ -14,6 +14,23 @@ def render_usage(usage: Usage) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+    return body | _remarks(usage)
+
+
+def render_response_usage(usage: Usage) -> dict[str, Any]:
+    """The same as the Responses API names it."""
+    body = {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+    return body | _remarks(usage)
+
+
+def _remarks(usage: Usage) -> dict[str, Any]:
+    body: dict[str, Any] = {}
     if usage.estimated:
         body["estimated"] = True
     if usage.cache_hit is not None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rkllama_flask.api.openai.responses_input import ResponseSchema
 from rkllama_flask.api.openai.schemas import ChatSchema, CompletionSchema, EmbeddingSchema
 from tests.api.conftest import Api
 from tests.contract.openai_spec import check
@@ -18,6 +19,7 @@ JSON = st.recursive(
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 COMPLETION = {"model": "tiny", "prompt": "Once"}
 EMBEDDING = {"model": "tiny", "input": "Once"}
+RESPONSE = {"model": "tiny", "input": "Hi"}
 ANY_BODY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -58,11 +60,27 @@ def test_any_field_of_an_embedding_with_any_value(api: Api, fields: dict[str, An
 
 
 @ANY_BODY
+@given(fields=bodies(list(ResponseSchema().fields)))
+def test_any_field_of_a_response_with_any_value(api: Api, fields: dict[str, Any]) -> None:
+    assert_in_order(api.post("/v1/responses", RESPONSE | fields))
+
+
+@ANY_BODY
+@given(
+    kind=st.sampled_from(["message", "function_call", "function_call_output", "reasoning"]),
+    item=bodies(["role", "content", "call_id", "name", "arguments", "output", "summary", "status"]),
+)
+def test_any_item_of_a_response(api: Api, kind: str, item: dict[str, Any]) -> None:
+    assert_in_order(api.post("/v1/responses", RESPONSE | {"input": [{"type": kind} | item]}))
+
+
+@ANY_BODY
 @given(fields=st.dictionaries(st.text(min_size=1).map(lambda name: f"x_{name}"), JSON, max_size=4))
 def test_unknown_fields_are_never_refused(api: Api, fields: dict[str, Any]) -> None:
     assert api.post("/v1/chat/completions", fields | CHAT).status_code == 200
     assert api.post("/v1/completions", fields | COMPLETION).status_code == 200
     assert api.post("/v1/embeddings", fields | EMBEDDING).status_code == 200
+    assert api.post("/v1/responses", fields | RESPONSE).status_code == 200
 
 
 @ANY_BODY

@@ -77,7 +77,6 @@ def _fetch(hub: Any, plan: Any, folder: Path) -> None:
         for item in wrong:
             (folder / item.name).unlink()
         if set(wrong) - begun:
-            shutil.rmtree(folder)
             raise PullFailed(
                 f"{', '.join(item.file.path for item in wrong)} did not arrive as it is on the hub (its checksum is "
                 "wrong): pull again, and if that happens again, look at what is between this machine and the hub.",

@@ -17,7 +17,7 @@ from rkllama_flask.errors import PullFailed
 MAX_SIDE_FILE = 64 << 20
 """Bytes; what is larger under such a name is none."""
 
-_NAMELESS = ("model", "ggml-model", "weights", "pytorch-model", "llm")
+_NAMELESS = re.compile(r"(?<![A-Za-z0-9])(?:(?:ggml|pytorch)-)?(?:model|weights|llm)(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,22 @@ def make_plan(source: Source, platform: str | None, look: Callable[[str], Reposi
         # GGUF files carry their tokenizer and template in them; files for the NPU keep them to themselves.
         with suppress(PullFailed):  # a gated or deleted original: the model works without
             side = {item.name: item for item in _side(look(repository.base), "")} | side
-    stem = posixpath.splitext(first.name)[0]
     organisation, _, name = repository.name.rpartition("/")
-    prefix = f"{name}-" if take_apart(stem).friendly in _NAMELESS else ""
-    weights = (Item(repository.name, repository.revision, file, f"{prefix}{file.name}") for file in choice.weights)
-    return Plan(
-        source, tuple(weights), tuple(side.values()), _folders(organisation, name, prefix + stem), choice.reason
+    weights = tuple(
+        Item(repository.name, repository.revision, file, _telling(file.name, name)) for file in choice.weights
     )
+    folders = _folders(organisation, name, posixpath.splitext(weights[0].name)[0])
+    return Plan(source, weights, tuple(side.values()), folders, choice.reason)
+
+
+def _telling(file: str, repo: str) -> str:
+    """A name for a file that tells of its model: `Tiny-1B-Q8_0.gguf` for the `ggml-model-Q8_0.gguf` of Tiny-1B."""
+    stem, ending = posixpath.splitext(file)
+    friendly = take_apart(stem).friendly
+    if not _NAMELESS.fullmatch(friendly):
+        return file
+    told = _NAMELESS.sub(repo, stem, count=1)
+    return f"{told if told != stem else f'{repo}-{stem}'}{ending}"
 
 
 def _side(repository: Repository, folder: str) -> Iterator[Item]:

@@ -14,8 +14,6 @@ from rkllama_flask.errors import PullFailed
 ATTEMPTS = 5
 """How often in a row a connection may be lost without a byte having come."""
 
-_CHUNK = 256 * 1024
-
 
 def receive(hub: Hub, item: Item, path: Path, report: Callable[[int], None]) -> None:
     """Fetch what is missing of a file; `report` is told how many bytes are there. Raises PullFailed, OSError."""
@@ -32,7 +30,7 @@ def receive(hub: Hub, item: Item, path: Path, report: Callable[[int], None]) -> 
                     if start and response.status_code != 206:
                         file.truncate(0)
                         start = 0
-                    for chunk in response.iter_bytes(_CHUNK):
+                    for chunk in response.iter_bytes():
                         file.write(chunk)
                         report(file.tell())
                         if file.tell() > size:

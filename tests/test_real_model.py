@@ -140,8 +140,9 @@ def test_a_paraphrase_is_nearer_than_what_is_about_something_else(real: Server) 
         "I forgot my password and need a new one.",
         "The volcano erupted early in the morning.",
     ]
-    client = openai.OpenAI(base_url=real.url + "/v1", api_key="unused")
-    answer = client.embeddings.create(model=MODEL, input=texts)
+    with openai.OpenAI(base_url=real.url + "/v1", api_key="unused") as client:
+        answer = client.embeddings.create(model=MODEL, input=texts)
+        [alone] = client.embeddings.create(model=MODEL, input=texts[1]).data
     question, paraphrase, other = (one.embedding for one in answer.data)
 
     def nearness(one: list[float], two: list[float]) -> float:
@@ -149,5 +150,19 @@ def test_a_paraphrase_is_nearer_than_what_is_about_something_else(real: Server) 
 
     assert nearness(question, question) == pytest.approx(1, abs=1e-3)
     assert nearness(question, paraphrase) > nearness(question, other)
-    [alone] = client.embeddings.create(model=MODEL, input=texts[1]).data
     assert alone.embedding == pytest.approx(paraphrase, abs=1e-5)
+
+
+def test_input_tokens_are_those_that_the_answer_counts(real: Server) -> None:
+    asked: Any = {"model": MODEL, "input": QUESTION, "instructions": "Be brief."}
+    with openai.OpenAI(base_url=real.url + "/v1", api_key="unused") as client:
+        counted = client.responses.input_tokens.count(**asked)
+        response = client.responses.create(**asked, max_output_tokens=2, temperature=0)
+    assert response.usage is not None
+    assert counted.input_tokens == response.usage.input_tokens
+
+
+def test_token_ids_that_the_model_does_not_have_are_refused(real: Server) -> None:
+    for path, field in (("completions", "prompt"), ("embeddings", "input")):
+        response = real.post(f"/v1/{path}", {"model": MODEL, field: [1, 10_000_000]})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, field)

@@ -20,7 +20,7 @@ NATIVE = Path(__file__).resolve().parent
 BUILD = NATIVE.parent / "build"
 FAMILIES = {"": "13", "-1.2": "12"}
 WARNINGS = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-date-time"]  # the marker names the build's date; zig minds
-SHARED = ["-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
+SHARED = ["-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wl,--no-gc-sections"]  # nobody refers to the marker
 
 
 class BuildFailed(Exception):

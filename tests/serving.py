@@ -52,6 +52,9 @@ class Server:
     def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
         return requests.post(self.url + path, json={} if body is None else body, timeout=60, **options)
 
+    def delete(self, path: str, **options: Any) -> requests.Response:
+        return requests.delete(self.url + path, timeout=30, **options)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and wait; its exit code."""
         if self.process.poll() is None:
@@ -81,7 +84,9 @@ def start_server(
         install_real_model(folder / "models")
     else:
         for name, content in ({"scripted.rkllm": "load_ms=0"} if models is None else models).items():
-            (folder / "models" / name).write_text(content)
+            path = folder / "models" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

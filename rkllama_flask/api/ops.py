@@ -42,6 +42,13 @@ def health() -> Response:
     )
 
 
+@blueprint.delete("/health/crashes")
+@blueprint.delete("/v1/health/crashes")
+def forget_crashes() -> Response:
+    """Allow again what is refused because it crashed the runtime. Waits for a running answer."""
+    return jsonify(cleared=services().inference.forgive_crashes())
+
+
 @blueprint.get("/ready")
 def ready() -> Response:
     """200 when a request would be taken up now; 503 while a model loads and while the server shuts down."""

@@ -81,6 +81,7 @@ class Engine:
         self._mean_run = 0.0
         self._stopped: Mailbox | None = None
         self._executor: Executor | None = None
+        self._unsettled = False  # models are missing that come back: after a crash, and when this process is replaced
         self._replace_process: Callable[[], None] | None = None
 
     # Any thread
@@ -96,6 +97,7 @@ class Engine:
             if self._process == os.getpid():
                 return
             self._process = os.getpid()
+            self._unsettled = True
         # A native thread that calls back into a finished interpreter hangs or dies: it must be gone before the exit.
         RuntimeLog.capture()
         atexit.register(self.close)
@@ -132,7 +134,7 @@ class Engine:
         with self._lock:
             job, waiting, draining = self._job, self._waiting, self._draining
             expected = self._expected_wait()
-        loading = self._executor is not None and self._executor.loading
+        loading = self._unsettled or (self._executor is not None and self._executor.loading)
         busy = None
         if loading:
             busy = "loading"
@@ -217,9 +219,12 @@ class Engine:
         executor = self._executor = self._make_executor()
         try:
             self._attempt(executor.restore)
+            self._resident = snapshot(executor.models)
+            self._unsettled = False
             while (job := self._next(executor)) is not None:
                 event = self._run(executor, job)
                 self._resident = snapshot(executor.models)  # before the client hears of it
+                self._unsettled |= executor.spent and self._replace_process is not None
                 with self._lock:
                     self._job = None
                     job.state = JobState.DONE

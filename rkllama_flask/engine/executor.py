@@ -12,6 +12,7 @@ from rkllama_flask.engine.caches import Prepared, PromptCaches
 from rkllama_flask.engine.jobs import (
     Embed,
     EmbedRunResult,
+    Forgive,
     Generate,
     Job,
     Load,
@@ -132,11 +133,13 @@ class Executor:
         evicted = choose_evictions(self.models, needed=spec.size, available=available_memory(), limit=self._max_loaded)
         for model in evicted:
             self._drop(model)
+        made_room = [old for old in stale if old.spec.identity == spec.identity] + evicted
+        if made_room and not self.models:  # should this load kill the process, its successor restores what answered
+            self._journal.keep(made_room[-1].spec, made_room[-1].keep_alive)
         try:
             model = self._open(library, spec, keep_alive, key)
         except RkllamaError:
-            replaced = [old for old in stale if old.spec.identity != spec.identity]
-            self._bring_back([old for old in stale + evicted if old not in replaced])
+            self._bring_back(made_room)
             raise
         return model
 
@@ -209,6 +212,8 @@ class Executor:
             return time.monotonic_ns() - started
         if isinstance(job, Unload):
             return self._unload(job)
+        if isinstance(job, Forgive):
+            return self._journal.forgive()
         if isinstance(job, Embed):
             return self._embed(job)
         if isinstance(job, SaveCache):

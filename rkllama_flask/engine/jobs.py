@@ -138,6 +138,11 @@ class Unload(Job):
     path: Path | None = None
 
 
+@dataclass(eq=False, kw_only=True)
+class Forgive(Job):
+    """Forget which loads and requests have crashed the runtime; the result is how many there were."""
+
+
 class Started(NamedTuple):
     """The run begins. `unapplied` names what the client asked for and this handle can't change; times in ns."""
 

@@ -11,10 +11,17 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine, EngineStatus
-from rkllama_flask.engine.jobs import CacheWish, Done, Embed, Failed, Generate, Job, Load, ModelSpec, Unload
+from rkllama_flask.engine.jobs import CacheWish, Done, Embed, Failed, Forgive, Generate, Job, Load, ModelSpec, Unload
 from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.residency import ResidentModel
-from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable, UnsupportedRequest
+from rkllama_flask.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnusable,
+    NoModelYet,
+    UnsupportedRequest,
+)
 from rkllama_flask.generation.caches import Caches, template_digest
 from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
 from rkllama_flask.generation.following import TICK
@@ -87,7 +94,7 @@ class Inference:
     def choose(self, name: str | None) -> Model:
         """The model of this name; without one the loaded model, else the default, else the only one on disk.
 
-        Raises ModelNotFound, or InvalidRequest where the request has to name one.
+        Raises ModelNotFound, InvalidRequest where the request has to name one, or NoModelYet while one comes.
         """
         if name:
             return self._catalog.find(name)
@@ -98,6 +105,8 @@ class Inference:
         models = self._catalog.list()
         if len(models) == 1:
             return models[0]
+        if not self.status().ready:
+            raise NoModelYet("No model is loaded yet. Try again in a moment.", retry_after=1)
         raise InvalidRequest("Name a model: none is loaded and there is no default.", param="model")
 
     def resident(self) -> list[Resident]:
@@ -134,6 +143,12 @@ class Inference:
         paths = self._wait(Unload(path=model.path if model else None))
         assert isinstance(paths, list)
         return [names.get(path, path.stem) for path in paths]
+
+    def forgive_crashes(self) -> int:
+        """Allow again every load and request that is refused because it crashed the runtime; how many there were."""
+        count = self._wait(Forgive())
+        assert isinstance(count, int)
+        return count
 
     def capabilities(self, model: Model) -> tuple[str, ...]:
         """What this model's files really offer, in Ollama's words."""

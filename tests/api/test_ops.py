@@ -36,3 +36,12 @@ def test_a_server_that_is_ready(api: Api) -> None:
 def test_head_is_answered_as_get_without_a_body(api: Api, path: str) -> None:
     response = api.client.head(path)
     assert (response.status_code, response.data) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/health/crashes", "/v1/health/crashes"])
+def test_the_record_of_crashes_can_be_cleared_by_those_who_may(api: Api, path: str) -> None:
+    api.inference.crashes = 3
+    api.configure(api_keys=("secret",))
+    assert api.client.delete(path).status_code == 401
+    cleared = api.client.delete(path, headers={"Authorization": "Bearer secret"})
+    assert (cleared.status_code, cleared.json) == (200, {"cleared": 3})

@@ -151,6 +151,7 @@ class Prompts:
         if model.modelfile.input == "text":
             text = tokenizer.as_text(prompt)
             return text, len(tokenizer.encode(Prompt((Segment(text, trusted=True),))))
+        tokenizer.check(context, param="context")
         ids = [*context, *tokenizer.encode(prompt, add_bos=not context)]
         return ids, len(ids)
 

@@ -328,6 +328,8 @@ def test_a_real_model_chats_and_goes_on_from_a_context(real_client: ollama.Clien
     assert second.prompt_eval_count > len(first.context)
     assert second.context is not None
     assert second.context[: len(first.context)] == first.context
+    with pytest.raises(ollama.ResponseError, match="Token ids"):
+        client.generate(REAL, "And now red.", context=[10**9])
     whole = client.chat(REAL, saying("Say the word blue."), options=options)
     assert whole.message.content == first.response
     assert whole.prompt_eval_count == first.prompt_eval_count

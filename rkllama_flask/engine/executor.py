@@ -249,7 +249,7 @@ class Executor:
                 if job.timeout is not None and time.monotonic_ns() - loaded_at > job.timeout * 1e9:
                     raise TimedOut(f"Not all was embedded after {job.timeout:g} seconds.")
                 states = _hidden_states(model.context, prompt, truncate=job.truncate)
-                vectors.append(job.pool(states))
+                vectors.append(job.pool(states.rows))
                 tokens += states.prompt_tokens
         finally:
             self._running(None)
@@ -356,10 +356,11 @@ class Executor:
 
 def _hidden_states(context: Context, prompt: str | Sequence[int], *, truncate: bool) -> EmbedResult:
     """The prompt's, or with `truncate` those of as much of its beginning as the context takes."""
-    while True:
-        try:
-            return context.embed(prompt)
-        except ContextLengthExceeded as error:
-            if not truncate:
-                raise
-            prompt = prompt[: min(len(prompt) - 1, len(prompt) * error.limit // error.prompt_tokens)]
+    try:
+        return context.embed(prompt)
+    except ContextLengthExceeded as error:
+        if not truncate:
+            raise
+        # Tokens may lie unevenly in a text; a little more than their share makes this end soon all the same.
+        keep = len(prompt) * error.limit // error.prompt_tokens * 15 // 16
+    return _hidden_states(context, prompt[:keep], truncate=True)

@@ -12,7 +12,6 @@ from rkllama_flask.engine.mailbox import Mailbox, open_mailbox
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.promptcache.entry import Draft
 from rkllama_flask.promptcache.prefix import Content
-from rkllama_flask.runtime.run import EmbedResult
 from rkllama_flask.runtime.sampling import Sampling
 
 
@@ -101,13 +100,13 @@ class Generate(Job):
 class Embed(Job):
     """A vector for each of several prompts, one after another.
 
-    `pool` makes it of the hidden states while those are there; it runs on the engine thread. With `truncate` a prompt
+    `pool` makes it of the hidden states, one row a token; it runs on the engine thread. With `truncate` a prompt
     that is too long is cut at its end until it fits. The rest is as in Generate; `timeout` bounds all runs together.
     """
 
     spec: ModelSpec
     prompts: Sequence[str | Sequence[int]]
-    pool: Callable[[EmbedResult], "array[float]"]
+    pool: Callable[[Sequence["array[float]"]], "array[float]"]
     truncate: bool = False
     context_length: int | None = None
     keep_alive: float | None = None

@@ -16,9 +16,10 @@ from rkllama_flask.generation.following import Following
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import neutralise
 from rkllama_flask.generation.tokens import Tokenizer
-from rkllama_flask.runtime.context import EmbedResult
 
 Pooling = Literal["mean", "cls", "last"]
+Rows = Sequence["array[float]"]
+"""Hidden states of a text, one row for each of its tokens."""
 
 _ENDINGS = {"qwen2": "<|endoftext|>", "qwen3": "<|endoftext|>", "mistral": "</s>"}
 """What embedding models of these families were trained to gather a text in; their model cards append it."""
@@ -59,16 +60,13 @@ def pooling_of(model: Model) -> Pooling:
     return "last" if _is_encoder(model) and model.family in _ENDINGS else "mean"
 
 
-def pooler(
-    kind: Pooling, *, dimensions: int | None = None, normalize: bool = True
-) -> Callable[[EmbedResult], "array[float]"]:
+def pooler(kind: Pooling, *, dimensions: int | None = None, normalize: bool = True) -> Callable[[Rows], "array[float]"]:
     """What makes one vector of a text's hidden states: pooled, cut to the first `dimensions`, of length 1.
 
     It raises UnsupportedRequest where the model gave something that isn't a number.
     """
 
-    def pool(states: EmbedResult) -> "array[float]":
-        rows = states.rows
+    def pool(rows: Rows) -> "array[float]":
         match kind:
             case "mean":
                 vector = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]

@@ -21,13 +21,12 @@ from rkllama_flask.generation.inference import Inference
 from rkllama_flask.generation.request import GenerationRequest, Message
 from rkllama_flask.generation.tokens import Tokenizer
 from rkllama_flask.inference_config import LiveConfig
-from rkllama_flask.runtime.context import EmbedResult
 from tests.conftest import scripted_library
 from tests.generation.data.cases import byte_tokenizer, make_model
 
 END = "<|endoftext|>"
 QWEN = Path("/models/qwen3-embedding-0.6b.rkllm")
-ROWS = EmbedResult(tuple(array("f", row) for row in ([1, 2, 3], [3, 2, -3], [2, -1, 6])), 3)
+ROWS = tuple(array("f", row) for row in ([1, 2, 3], [3, 2, -3], [2, -1, 6]))
 
 
 # On paper
@@ -48,13 +47,13 @@ def test_a_vector_that_is_cut_has_length_one_again() -> None:
 
 
 def test_nothing_has_no_direction() -> None:
-    assert list(pooler("last")(EmbedResult((array("f", [0, 0]),), 1))) == [0, 0]
+    assert list(pooler("last")([array("f", [0, 0])])) == [0, 0]
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_no_embedding(number: float) -> None:
     with pytest.raises(UnsupportedRequest):
-        pooler("mean")(EmbedResult((array("f", [1, number]),), 1))
+        pooler("mean")([array("f", [1, number])])
 
 
 @pytest.mark.parametrize(

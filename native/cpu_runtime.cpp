@@ -42,7 +42,7 @@ int unsupported(const char* function) {
 int init(LLMHandle* out, const RKLLMParam* parameters, LLMResultCallback callback, void* userdata) {
     if (!out || !parameters || !callback) return -1;
     const std::lock_guard<std::mutex> lock(handles_mutex);
-    if ((living_handles || an_init_failed) && board_guess("RKLLM_GUESS_SECOND_INIT_CRASHES", false)) std::raise(SIGSEGV);
+    if ((living_handles || an_init_failed) && board_guess(GUESS_SECOND_INIT_CRASHES)) std::raise(SIGSEGV);
     *out = nullptr;
     const int result = guarded([&] {
         *out = Handle::open(*parameters, callback, userdata).release();

@@ -23,6 +23,10 @@ from rkllama_flask.runtime.library import family_of, find_version
 from rkllama_flask.runtime.log import RuntimeLog
 
 
+LONGEST_SLEEP = 86_400.0
+"""Seconds; a keep-alive of centuries is more than the operating system's clocks take."""
+
+
 class EngineStatus(NamedTuple):
     """A look at the engine. `waiting` counts jobs, `expected_wait` is in seconds, `busy` says what is being done."""
 
@@ -248,12 +252,13 @@ class Engine:
         while True:
             executor.expire()
             self._resident = snapshot(executor.models)
-            due = executor.next_due()
+            due = None if self._draining else executor.next_due()
             try:
-                job = self._inbox.get(True, None if due is None else max(0.0, due - time.monotonic()))
+                job = self._inbox.get(
+                    True, None if due is None else min(max(0.0, due - time.monotonic()), LONGEST_SLEEP)
+                )
             except Empty:
-                if not self._draining:
-                    executor.tend()
+                executor.tend()
                 continue
             if job is None:
                 return None

@@ -111,7 +111,10 @@ class Executor:
         if model is None:
             if context_length is not None:
                 spec = replace(spec, context_length=context_length)
-            model = self._load(spec, self._keep_alive if keep_alive is None else keep_alive)
+            if keep_alive is None:  # another context length is no reason to forget that a model was to stay
+                kept = [m.keep_alive for m in self.models if m.spec.same_weights(spec)]
+                keep_alive = kept[0] if kept else self._keep_alive
+            model = self._load(spec, keep_alive)
         elif keep_alive is not None:
             model.keep_alive = keep_alive
         model.last_used = time.monotonic()

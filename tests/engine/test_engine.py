@@ -1,5 +1,6 @@
 """The engine on the scripted runtime: order, ends, cancelling, switching."""
 
+import math
 import time
 from _queue import SimpleQueue
 from collections.abc import Callable
@@ -253,3 +254,15 @@ def test_while_a_model_loads_the_engine_says_that_it_is_not_ready(engine: Engine
     assert not engine.status().ready
     read(job)
     assert engine.status().ready
+
+
+def test_another_context_length_reloads_the_model_and_lets_it_stay_as_it_was_to_stay(
+    engine: Engine, model: Model
+) -> None:
+    spec = model()
+    engine.submit(pinned := Load(spec=spec, keep_alive=math.inf))
+    wait(pinned)
+    engine.submit(job := Generate(spec=spec, prompt="<<script tokens=2>>", context_length=1024))
+    read(job)
+    (resident,) = engine.status().resident
+    assert (resident.context_length, resident.expires) == (1024, None)

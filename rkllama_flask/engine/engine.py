@@ -22,7 +22,6 @@ from rkllama_flask.runtime.context import Context
 from rkllama_flask.runtime.library import family_of, find_version
 from rkllama_flask.runtime.log import RuntimeLog
 
-
 LONGEST_SLEEP = 86_400.0
 """Seconds; a keep-alive of centuries is more than the operating system's clocks take."""
 

@@ -1,0 +1,205 @@
+"""Pulls over HTTP, from a live server and a hub on a loopback port."""
+
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import ollama
+import pytest
+import requests
+
+from tests.hub import Hub, serve_hub
+from tests.serving import Server
+
+REPO = "org/Qwen3-0.6B-rkllm"
+FILE = "Qwen3-0.6B-rk3588-w8a8.rkllm"
+WEIGHTS = random.Random(2).randbytes(1_000_000)
+UNKNOWN = "pull model manifest: file does not exist"
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serve_hub() as hub:
+        hub.repos = {REPO: {FILE: WEIGHTS, "config.json": b"{}"}}
+        yield hub
+
+
+@pytest.fixture
+def server(hub: Hub, serve: Serve, tmp_path: Path) -> Server:
+    return start(serve, hub, tmp_path)
+
+
+def start(serve: Serve, hub: Hub, tmp_path: Path, **more: str) -> Server:
+    outside = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "", "NO_PROXY": "127.0.0.1"}
+    return serve(HF_ENDPOINT=hub.url, NPU_PLATFORM="rk3588", **outside, **more)
+
+
+def steps(response: requests.Response) -> list[dict[str, Any]]:
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    return [json.loads(line) for line in response.iter_lines()]
+
+
+def names(server: Server) -> list[str]:
+    return sorted(model["name"] for model in server.get("/api/tags").json()["models"])
+
+
+def test_a_pull_is_told_step_by_step_and_the_model_answers(server: Server, hub: Hub) -> None:
+    hub.repos[REPO][FILE] = b"load_ms=0\n" + b"#" * 2000
+    told = steps(server.post("/api/pull", {"model": f"hf.co/{REPO}"}))
+    assert told[0] == {"status": "pulling manifest"}
+    assert told[-1] == {"status": "success"}
+    assert names(server) == ["qwen3-0.6b:latest", "scripted:latest"]
+    body = {"model": f"hf.co/{REPO}", "prompt": "<<script text=Hello>>", "stream": False}
+    assert server.post("/api/generate", body).json()["response"] == "Hello"
+
+
+def test_a_pull_can_be_waited_for(server: Server) -> None:
+    response = server.post("/api/pull", {"name": REPO, "stream": False, "insecure": True})
+    assert (response.status_code, response.json()) == (200, {"status": "success"})
+
+
+def test_the_official_client_pulls(server: Server) -> None:
+    with closing(ollama.Client(server.url)) as client:
+        progress = [*client.pull(REPO, stream=True)]
+        assert {step.total for step in progress if step.total} == {len(WEIGHTS), 2}
+        assert progress[-1].status == "success"
+        assert client.pull("qwen3-0.6b").status == "success"
+
+
+def test_the_same_through_the_servers_own_api(server: Server) -> None:
+    response = server.post("/v1/models/download", {"model": REPO, "file": "w8a8"})
+    assert response.json() == {
+        "success": True,
+        "message": "Model qwen3-0.6b is here.",
+        "model_name": "qwen3-0.6b",
+        "filename": FILE,
+        "size_mb": 0.95,
+    }
+    assert steps(server.post("/v1/models/download", {"model": REPO, "stream": True}))[-1] == {"status": "success"}
+
+
+@pytest.mark.parametrize("host", ["gevent", "gthread", "waitress"])
+def test_five_who_ask_for_one_model_cause_one_download(serve: Serve, hub: Hub, tmp_path: Path, host: str) -> None:
+    server = start(serve, hub, tmp_path, host=host)
+    hub.hold = 500_000
+    with ThreadPoolExecutor(5) as pool:
+        answers = [pool.submit(lambda: steps(server.post("/api/pull", {"model": REPO}))) for _ in range(5)]
+        assert hub.held.wait(30)
+        hub.release.set()
+        ends = [answer.result() for answer in answers]
+    assert [told[-1] for told in ends] == [{"status": "success"}] * 5
+    assert len(hub.downloads(FILE)) == 1
+
+
+def test_a_pull_ends_when_all_have_left_and_goes_on_when_one_comes_back(server: Server, hub: Hub) -> None:
+    hub.hold = 500_000
+    first, second = (server.post("/api/pull", {"model": REPO}, stream=True) for _ in range(2))
+    assert hub.held.wait(30)
+    first.close()
+    workshop = Path(server.folder, "models")
+    assert not wait_until(lambda: children(server) == 0, seconds=2)  # the second one still waits
+    second.close()
+    assert wait_until(lambda: children(server) == 0)
+    assert names(server) == ["scripted:latest"]
+    assert [path.name[:6] for path in workshop.iterdir() if path.is_dir()] == [".pull-"]
+    hub.release.set()
+    assert server.post("/api/pull", {"model": REPO, "stream": False}).json() == {"status": "success"}
+    assert hub.downloads(FILE)[-1].startswith("bytes=")
+
+
+def test_nothing_is_listed_until_it_is_whole(server: Server, hub: Hub) -> None:
+    hub.hold = 999_999
+    with server.post("/api/pull", {"model": REPO}, stream=True) as response:
+        assert hub.held.wait(30)
+        assert names(server) == ["scripted:latest"]
+        hub.release.set()
+        assert steps(response)[-1] == {"status": "success"}
+    assert "qwen3-0.6b:latest" in names(server)
+
+
+def test_a_server_that_stops_says_so_and_leaves_no_process(server: Server, hub: Hub) -> None:
+    hub.hold = 500_000
+    with server.post("/api/pull", {"model": REPO}, stream=True) as response:
+        assert hub.held.wait(30)
+        thread = threading.Thread(target=server.stop)
+        thread.start()
+        assert steps(response)[-1]["error"].startswith("The server is stopping.")
+        thread.join()
+    assert children(server) == 0
+
+
+# Errors
+
+
+def test_an_unknown_model_is_told_in_the_stream_or_as_500(server: Server) -> None:
+    for name in ("org/nothing", "nothing"):
+        response = server.post("/api/pull", {"model": name})
+        assert response.status_code == 200
+        told = steps(response)
+        assert told[0] == {"status": "pulling manifest"}
+        assert told[-1]["error"].startswith(UNKNOWN)
+        response = server.post("/api/pull", {"model": name, "stream": False})
+        assert response.status_code == 500
+        assert response.json()["error"].startswith(UNKNOWN)
+
+
+def test_the_servers_own_api_has_truer_statuses(server: Server, hub: Hub) -> None:
+    response = server.post("/v1/models/download", {"model": "org/nothing"})
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "pull_failed"
+    hub.listed_sizes[FILE] = 10**15
+    assert server.post("/v1/models/download", {"model": REPO}).status_code == 507
+    told = steps(server.post("/v1/models/download", {"model": REPO, "stream": True}))
+    assert "GiB are needed" in told[-1]["error"]["message"]
+    assert server.post("/v1/models/download").status_code == 400
+
+
+def test_a_name_that_can_be_none_is_refused(server: Server, hub: Hub) -> None:
+    for name in ("", "../x", "/etc/passwd", "org/../../x", "a\0b", "org/" + "x" * 300, "\uff4frg/repo"):
+        for path in ("/api/pull", "/v1/models/download"):
+            response = server.post(path, {"model": name})
+            assert response.status_code == 400
+            assert "invalid model name" in response.text
+    assert hub.requests == []
+
+
+def test_without_the_hub_a_model_that_is_here_stays_usable(serve: Serve, hub: Hub, tmp_path: Path) -> None:
+    server = start(serve, hub, tmp_path)
+    assert server.post("/api/pull", {"model": REPO, "stream": False}).status_code == 200
+    hub.repos.clear()
+    models = server.folder / "models"
+    server.stop()
+    offline = start(serve, hub, tmp_path, MODELS_DIR=str(models), HF_HUB_OFFLINE="1")
+    assert offline.post("/api/pull", {"model": REPO, "stream": False}).json() == {"status": "success"}
+    refused = offline.post("/api/pull", {"model": "org/other", "stream": False})
+    assert refused.status_code == 500
+    assert "can't be reached (HF_HUB_OFFLINE is set)" in refused.json()["error"]
+
+
+def children(server: Server) -> int:
+    """How many pulls run below a server."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        count += b"rkllama_flask.catalog.pull" in command and str(server.folder).encode() in command
+    return count
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 15) -> bool:
+    """Whether it becomes true in time."""
+    over = threading.Event()
+    for _ in range(int(seconds * 20)):
+        if condition():
+            return True
+        over.wait(0.05)
+    return condition()

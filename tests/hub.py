@@ -20,7 +20,8 @@ class Hub:
 
     `private` names the repositories that want `token`. A download sends at most `pieces` bytes, if that is set, and
     breaks off; it stops before the byte `hold` until `release` is set; `lies` are paths whose content is wrong;
-    `listed_sizes` and `listed_paths` are told instead of the true ones.
+    `listed_sizes` and `listed_paths` are told instead of the true ones; `garbage` is the answer
+    to everything; with `cdn` files come from another host, whose requests are kept in `strangers` with their headers.
     """
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -35,7 +36,10 @@ class Hub:
     listed_sizes: dict[str, int] = field(default_factory=dict)
     listed_paths: dict[str, str] = field(default_factory=dict)
     ranges: bool = True
+    garbage: bytes | None = None
+    cdn: bool = False
     requests: list[tuple[str, str, str]] = field(default_factory=list)
+    strangers: list[dict[str, str]] = field(default_factory=list)
     sent: int = 0
     url: str = ""
 
@@ -72,12 +76,19 @@ class _Handler(BaseHTTPRequestHandler):
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         hub.requests.append((self.command, "/" + "/".join(parts), self.headers.get("Range", "")))
         repo = "/".join(parts[2:4] if parts[:2] == ["api", "models"] else parts[:2])
-        if repo in hub.private and self.headers.get("Authorization") != f"Bearer {hub.token}":
+        if hub.garbage is not None:
+            self._send(200, hub.garbage, {})
+        elif hub.cdn and self.headers["Host"].startswith("localhost"):
+            hub.strangers.append(dict(self.headers))
+            self._resolve(repo, "/".join(parts[4:]))
+        elif repo in hub.private and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._fail(401, "RepoNotFound")
         elif repo not in hub.repos:
             self._fail(404, "RepoNotFound")
         elif parts[:2] == ["api", "models"]:
             self._send(200, json.dumps(hub.describe(repo)).encode(), {"Content-Type": "application/json"})
+        elif hub.cdn:
+            self._send(302, b"", {"Location": f"{hub.url.replace('127.0.0.1', 'localhost')}{self.path}"})
         elif len(parts) > 4 and parts[2] == "resolve" and parts[3] == hub.revision(repo):
             self._resolve(repo, "/".join(parts[4:]))
         else:

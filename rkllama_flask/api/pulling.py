@@ -8,7 +8,7 @@ from flask import request
 
 from rkllama_flask.api.context import services
 from rkllama_flask.api.errors import Dialect, dialect_of
-from rkllama_flask.catalog.pull.pulls import TICK, Step
+from rkllama_flask.catalog.pull.pulls import BEGIN, TICK, Step
 from rkllama_flask.errors import Draining, RkllamaError
 from rkllama_flask.generation.events import Waiting
 
@@ -46,7 +46,7 @@ class PullLines:
 
     def __init__(self) -> None:
         self._dialect: Dialect = dialect_of(request.path)
-        self.heartbeat = b"\n"
+        self.heartbeat = _line(BEGIN)
 
     def frame(self, event: Step, /) -> bytes:
         self.heartbeat = _line(event)

@@ -170,6 +170,20 @@ def test_a_name_that_can_be_none_is_refused(server: Server, hub: Hub) -> None:
     assert hub.requests == []
 
 
+def test_there_is_an_end_to_pulls_at_once(server: Server, hub: Hub) -> None:
+    for n in range(5):
+        hub.repos[f"org/m{n}"] = {f"m{n}-rk3588.rkllm": b"%d" % n * 5000}
+    hub.hold = 100
+    running = [server.post("/api/pull", {"model": f"org/m{n}"}, stream=True) for n in range(4)]
+    refused = server.post("/api/pull", {"model": "org/m4"})
+    assert (refused.status_code, "busy" in refused.json()["error"]) == (503, True)
+    hub.release.set()
+    for response in running:
+        with response:
+            assert steps(response)[-1] == {"status": "success"}
+    assert server.post("/api/pull", {"model": "org/m4", "stream": False}).status_code == 200
+
+
 def test_without_the_hub_a_model_that_is_here_stays_usable(serve: Serve, hub: Hub, tmp_path: Path) -> None:
     server = start(serve, hub, tmp_path)
     assert server.post("/api/pull", {"model": REPO, "stream": False}).status_code == 200

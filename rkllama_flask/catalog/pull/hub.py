@@ -48,15 +48,18 @@ class Hub:
 
     def look(self, repo: str) -> Repository:
         """What a repository has now. Raises PullFailed."""
-        with self._explained(repo):
-            info = self._api.model_info(repo, files_metadata=True, timeout=TIMEOUT)
+        try:
+            with self._explained(repo):
+                info = self._api.model_info(repo, files_metadata=True, timeout=TIMEOUT)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # what the library makes of other answers
+            raise self._no_hub() from error
         files = tuple(
             RemoteFile(one.rfilename, one.size, one.lfs.sha256 if one.lfs else None, one.blob_id)
             for one in info.siblings or ()
             if one.size is not None
         )
         if info.sha is None or not all(_safe(file.path) for file in files):
-            raise PullFailed(f"{self.endpoint} doesn't answer as Hugging Face does: check HF_ENDPOINT.", status=502)
+            raise self._no_hub()
         card = info.card_data
         base = card.get("base_model") if card else None
         relation = card.get("base_model_relation") if card else None
@@ -79,6 +82,9 @@ class Hub:
         ):
             hf_raise_for_status(response)
             yield response
+
+    def _no_hub(self) -> PullFailed:
+        return PullFailed(f"{self.endpoint} doesn't answer as Hugging Face does: check HF_ENDPOINT.", status=502)
 
     @contextmanager
     def _explained(self, repo: str, *, transfer: bool = False) -> Iterator[None]:

@@ -15,19 +15,22 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.pull.source import Source, parse_source
 from rkllama_flask.catalog.pulled import pulled_names
-from rkllama_flask.errors import PullFailed, RkllamaError
+from rkllama_flask.errors import PullFailed, QueueFull, RkllamaError
 
 logger = logging.getLogger(__name__)
 
 TICK = 0.5
 """Seconds of silence after which a watcher hears that there is nothing new."""
 
+MOST = 4
+"""Pulls at once; each is a process of some 60 MB, and more would not come faster."""
+
 Step = dict[str, Any]
 """`status`, and while bytes come `digest`, `total` and `completed`, in bytes: as Ollama streams it."""
 
 Conclude = Callable[["_Pull", Step], "Step | PullFailed"]
 
-_BEGIN: Step = {"status": "pulling manifest"}
+BEGIN: Step = {"status": "pulling manifest"}
 _SUCCESS: Step = {"status": "success"}
 _ROOT = Path(__file__).resolve().parents[3]
 _UNREACHABLE = 502
@@ -51,9 +54,10 @@ class Pulls:
         self._running: dict[str, _Pull] = {}
 
     def pull(self, name: str) -> "Watch":
-        """Begin a pull, or join the one that runs. Nothing can go wrong after the watch's end but what it raised.
+        """Begin a pull, or join the one that runs.
 
-        A name that isn't the hub's but a model's here is no work. Raises InvalidRequest for what can't be a name.
+        A name that isn't the hub's but a model's here is no work. Raises InvalidRequest for what can't be a name, and
+        QueueFull.
         """
         source = parse_source(name)
         if self._is_local(name, source):
@@ -71,6 +75,8 @@ class Pulls:
         with self._lock:
             running = self._running.get(source.key)
             if running is None or not running.join():
+                if len(self._running) >= MOST:
+                    raise QueueFull(f"{MOST} models are being pulled already: try again when one of them is here.")
                 running = self._running[source.key] = _Pull(source)
                 running.start([*self._command, "--", source.text], os.environ | self._environment, self._conclude)
         return Watch(running)
@@ -154,7 +160,7 @@ class _Pull:
         self.source = source
         self.end: Step | PullFailed | None = None
         self._changed = threading.Condition()
-        self._steps: dict[str, tuple[int, Step]] = {"": (1, _BEGIN)}
+        self._steps: dict[str, tuple[int, Step]] = {"": (1, BEGIN)}
         self._told = 1
         self._askers = 1
         self._process: subprocess.Popen[str] | None = None
@@ -212,7 +218,8 @@ class _Pull:
             stdin=subprocess.PIPE,  # the child ends with it, and so with this process
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         ) as process:
             with self._changed:
                 self._process = process

@@ -116,8 +116,11 @@ def throw_away(place: Path) -> None:
 
 
 def _age(place: Path) -> float:
-    times = [path.stat().st_mtime for path in (place, *place.iterdir())]
-    return time.time() - max(times)
+    """Seconds since something happened in a workshop; 0 for one that just goes away."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (place, *place.iterdir()))
+    except OSError:
+        return 0.0
 
 
 def require_space(place: Path, plan: Plan) -> None:

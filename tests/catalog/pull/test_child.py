@@ -249,6 +249,26 @@ def test_a_model_with_conditions_or_without_access_says_what_to_do(pull: Pull, h
     assert pull(HF_TOKEN=hub.token)[-1] == {"status": "success"}
 
 
+def test_the_token_stays_with_the_hub(pull: Pull, hub: Hub) -> None:
+    hub.private.add(REPO)
+    hub.cdn = True
+    hub.pieces = 600_000
+    assert pull(HF_TOKEN=hub.token)[-1] == {"status": "success"}
+    assert len(hub.strangers) > 2
+    assert not any("Authorization" in headers for headers in hub.strangers)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"<html>Please log in</html>", b"[]", b"{}", b'{"siblings": [1]}', b'{"id": 1}', b"null"]
+)
+def test_another_server_at_the_endpoint_is_noticed(garbage: bytes, pull: Pull, hub: Hub) -> None:
+    hub.garbage = garbage
+    assert pull()[-1] == {
+        "error": f"{hub.url} doesn't answer as Hugging Face does: check HF_ENDPOINT.",
+        "code": 502,
+    }
+
+
 def test_a_private_original_is_no_hindrance(pull: Pull, hub: Hub, models: Path) -> None:
     hub.private.add("Qwen/Qwen3-0.6B")
     assert pull()[-1] == {"status": "success"}

@@ -188,17 +188,16 @@ class CacheStore:
 
     def _make_room(self, size: int, *, instead_of: CacheEntry | None, in_use: Container[Path]) -> None:
         others = [entry for entry in self.entries() if instead_of is None or entry.path != instead_of.path]
+        staying = sum(entry.size for entry in others if entry.path in in_use)
+        if size + staying > self.max_bytes:
+            raise StorageFull(
+                f"The cache takes {_mb(size)} MB, and CACHE_MAX_BYTES leaves {_mb(self.max_bytes - staying)} MB."
+            )
         total = size + sum(entry.size for entry in others)
         for entry in sorted(others, key=self.last_used):
-            if total <= self.max_bytes:
-                break
-            if entry.path not in in_use:
+            if total > self.max_bytes and entry.path not in in_use:
                 self._remove(entry)
                 total -= entry.size
-        if total > self.max_bytes:
-            raise StorageFull(
-                f"The cache takes {_mb(size)} MB, and CACHE_MAX_BYTES leaves {_mb(self.max_bytes - total + size)} MB."
-            )
 
     def _write_side_file(self, entry: CacheEntry) -> None:
         path = entry.folder / f"{entry.name}.json"

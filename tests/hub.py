@@ -40,7 +40,6 @@ class Hub:
     cdn: bool = False
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     strangers: list[dict[str, str]] = field(default_factory=list)
-    sent: int = 0
     url: str = ""
 
     def downloads(self, path: str) -> list[str]:
@@ -117,17 +116,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        hold = self.hub.hold
         limit = len(body) if start is None or self.hub.pieces is None else self.hub.pieces
         try:
             for at in range(0, min(len(body), limit), 65536):
                 chunk = body[at : min(at + 65536, limit)]
-                if start is not None:
-                    if self.hub.hold is not None and start + at + len(chunk) > self.hub.hold:
-                        self.wfile.write(chunk[: max(0, self.hub.hold - start - at)])
-                        self.hub.held.set()
-                        self.hub.release.wait(60)
-                        chunk = chunk[max(0, self.hub.hold - start - at) :]
-                    self.hub.sent += len(chunk)
+                if start is not None and hold is not None and start + at + len(chunk) > hold:
+                    self.wfile.write(chunk[: max(0, hold - start - at)])
+                    chunk = chunk[max(0, hold - start - at) :]
+                    hold = None
+                    self.hub.held.set()
+                    self.hub.release.wait(60)
                 self.wfile.write(chunk)
         except OSError:
             self.close_connection = True

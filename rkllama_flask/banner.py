@@ -21,7 +21,7 @@ def banner(settings: Settings) -> str:
     else:
         lines += [
             f"  models   none yet: put a .rkllm file (or a folder with one) into {settings.models_dir}",
-            "           rkllm models for your board: https://huggingface.co/models?search=rk3588+rkllm",
+            "           or fetch one from Hugging Face: scripts/rkllama pull org/repo",
         ]
     if not settings.is_local and not settings.api_keys:
         lines.append("  WARNING  everybody who reaches this address may use it: set API_KEYS, or HOST=127.0.0.1")

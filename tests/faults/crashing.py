@@ -27,7 +27,7 @@ def dies(server: Server, prompt: str, *, model: str = "scripted") -> bool:
 
 
 def answer_of_the_next_process(
-    server: Server, prompt: str, *, model: str | None = "scripted", seconds: float = 5
+    server: Server, prompt: str, *, model: str | None = "scripted", seconds: float = 20
 ) -> requests.Response:
     """The first answer that is no sign of the change: a connection refused or cut, or 503."""
     begun = time.monotonic()

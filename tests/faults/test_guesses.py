@@ -105,3 +105,17 @@ def test_a_cache_asked_for_after_an_aborted_answer_costs_no_right_answer(family:
     assert text(server.post("/v1/chat/completions", body)) == "right"
     loads = len(entries(server, "load_prompt_cache")) - before
     assert loads == {("1.2", "0"): 0, ("1.2", "1"): 0, ("1.3", "0"): 1, ("1.3", "1"): 2}[family, guess]
+
+
+@both
+def test_a_cache_is_made_or_refused_with_a_reason_and_nothing_half_made_stays(
+    family: str, serve: Serve, guess: str
+) -> None:
+    """Runtimes up to 1.2.3 take no limit for one run, so that the run that makes a cache ends by an abort."""
+    server = serve(family=family, RKLLM_GUESS_CACHE_ON_ABORT=guess)
+    made = server.post("/v1/cache/scripted", {"cache_name": "rules", "prompt": "Be brief. <<script tokens=40>>"})
+    written = family == "1.3" or guess == "1"
+    assert made.status_code == (200 if written else 500)
+    assert ("error" in made.json()) is not written
+    assert server.get("/v1/cache/scripted").json()["count"] == written
+    assert text(ask(server, "<<script text=still>>")) == "still"

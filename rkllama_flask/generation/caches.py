@@ -5,11 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Job, ModelSpec, SaveCache
-from rkllama_flask.errors import CacheNotFound, ContextLengthExceeded, InvalidRequest, ModelNotFound
+from rkllama_flask.errors import (
+    CacheNotFound,
+    ContextLengthExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    UnsupportedRequest,
+)
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest, Message, ToolCall
 from rkllama_flask.generation.templates import ChatTemplate
@@ -33,7 +40,8 @@ class CacheFacts:
 
 
 class Caches:
-    """`perform` carries out a job and waits for it, `spec` and `context_length` are of a model as a load would be."""
+    """`perform` carries out a job and waits for it. `spec` is what a model is loaded by, or raises why it can't be;
+    `context_length` is that of its handle, or of one that a load would make."""
 
     def __init__(
         self,
@@ -66,6 +74,10 @@ class Caches:
         can't save.
         """
         check_name(name)
+        if "completion" not in facts.capabilities(model):
+            raise UnsupportedRequest(
+                f"{model.name} only makes embeddings, so it has no openings to save.", param="model"
+            )
         content = self._prompts.opening(model, messages)
         if not content:
             raise InvalidRequest("The chat template writes nothing of this before a user's turn.", param="prompt")

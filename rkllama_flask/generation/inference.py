@@ -80,7 +80,7 @@ class Inference:
             catalog,
             self._prompts,
             perform=self._wait,
-            spec=self._spec,
+            spec=self._loadable,
             context_length=self._context_length,
         )
         self._default_model = default_model
@@ -322,6 +322,10 @@ class Inference:
     def _sampling(self, model: Model) -> Sampling:
         """The model's Modelfile, then the live configuration, then what the model's makers recommend."""
         return model.modelfile.sampling.over(self._config.current().sampling.over(model.recommended_sampling))
+
+    def _loadable(self, model: Model) -> ModelSpec:
+        self._look_at(model)
+        return self._spec(model)
 
     def _spec(self, model: Model) -> ModelSpec:
         config = self._config.current()

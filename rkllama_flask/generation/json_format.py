@@ -38,22 +38,32 @@ class JsonOutput:
         self.problem: str | None = None
         self.done = False
         self._begins = re.compile(f"[{re.escape(''.join(sorted(first)))}]" if first else "(?!)")
-        self._text = ArrivingText(self.prefill if prefilled else "")
+        self._text = ArrivingText()
+        self._prefilled = self.prefill if prefilled else ""
         self._written: list[str] = []
         self._sent = 0
         self._reader = self._read()
 
     def feed(self, text: str) -> list[Event]:
         """What of the value is decided now."""
-        self._text.add(text)
+        self._text.add(self._after_prefill(text))
         return self._advance()
 
     def finish(self) -> list[Event]:
         """The rest of the value, which is completed if the answer broke off; sets `problem`."""
+        self._text.add(self._prefilled)
         self._text.ended = True
         events = self._advance()
         self.problem = self._check()
         return events
+
+    def _after_prefill(self, text: str) -> str:
+        """The text with what the prompt ended with in front, unless the model began all over again."""
+        if not self._prefilled or not text.strip():
+            return text
+        prefilled, self._prefilled = self._prefilled, ""
+        afresh = {"{": "{`", "[": "`"}.get(prefilled, "")
+        return text if text.lstrip()[0] in afresh else prefilled + text
 
     def _advance(self) -> list[Event]:
         next(self._reader, None)

@@ -22,7 +22,6 @@ def server(family: str, serve: Serve) -> Server:
 def send(server: Server, prompt: str, **fields: object) -> socket.socket:
     """Send a request and keep the bare connection."""
 
-
     body = json.dumps(chat(prompt, **fields)).encode()
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -82,7 +81,9 @@ def test_a_client_that_leaves_while_it_is_queued_never_runs(server: Server) -> N
 
 
 def test_unloading_waits_for_the_answer_that_streams(server: Server) -> None:
-    with server.post("/v1/chat/completions", chat("<<script tokens=50 decode_ms=10>>", stream=True), stream=True) as one:
+    with server.post(
+        "/v1/chat/completions", chat("<<script tokens=50 decode_ms=10>>", stream=True), stream=True
+    ) as one:
         lines = one.iter_lines()
         next(lines)
         assert server.post("/v1/models/unload").json()["unloaded"] == ["scripted"]

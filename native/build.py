@@ -19,8 +19,12 @@ from pathlib import Path
 NATIVE = Path(__file__).resolve().parent
 BUILD = NATIVE.parent / "build"
 FAMILIES = {"": "13", "-1.2": "12"}
-WARNINGS = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-date-time"]  # the marker names the build's date; zig minds
-SHARED = ["-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wl,--no-gc-sections"]  # nobody refers to the marker
+WARNINGS = ["-O2", "-Wall", "-Wextra"]
+SHARED = [
+    *("-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
+    "-Wl,--no-gc-sections",  # nobody refers to the version marker
+    f"-Wl,--version-script={NATIVE / 'exports.map'}",
+]
 
 
 class BuildFailed(Exception):

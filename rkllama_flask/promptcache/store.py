@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rkllama_flask.catalog.names import folder_for, parse
-from rkllama_flask.errors import CacheNotFound, RkllamaError, RuntimeFailed, StorageFull
+from rkllama_flask.errors import CacheNotFound, InvalidRequest, RkllamaError, RuntimeFailed, StorageFull
 from rkllama_flask.promptcache.entry import CacheEntry, from_json, to_json
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -176,9 +176,10 @@ class CacheStore:
         if known is None or known[0] != stamp:
             try:
                 entry = from_json(path.read_bytes(), path.parent)
-            except (OSError, ValueError):
+                belongs_here = entry.name == path.stem and self._folder_of(entry.model_name) == path.parent
+            except (OSError, ValueError, InvalidRequest):
                 return None
-            if entry.name != path.stem:
+            if not belongs_here:
                 return None
             self._read[path] = known = (stamp, entry)
         return known[1]

@@ -112,10 +112,14 @@ def test_a_model_that_could_leave_the_folder_is_refused(store: CacheStore, model
         store.entries(model)
 
 
-def test_a_side_file_that_points_elsewhere_is_none(store: CacheStore, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "lie",
+    [{"file": "../../secret"}, {"name": "other"}, {"model_name": "other"}, {"model_name": "../.."}, {"content": []}],
+)
+def test_a_side_file_that_belongs_elsewhere_is_none(store: CacheStore, folder: Path, lie: dict[str, object]) -> None:
     keep(store)
     side = folder / "tiny" / "system.json"
-    side.write_text(json.dumps(json.loads(side.read_text()) | {"file": "../../secret"}))
+    side.write_text(json.dumps(json.loads(side.read_text()) | lie))
     assert store.entries() == []
 
 

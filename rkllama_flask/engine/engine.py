@@ -257,7 +257,8 @@ class Engine:
                     True, None if due is None else min(max(0.0, due - time.monotonic()), LONGEST_SLEEP)
                 )
             except Empty:
-                executor.tend()
+                if not self._draining:  # it may have begun during the wait
+                    executor.tend()
                 continue
             if job is None:
                 return None

@@ -559,6 +559,18 @@ def test_an_unloaded_model_is_not_loaded_for_a_save(
     eventually(store.entries)
 
 
+def test_while_draining_nothing_is_saved(
+    make_engine: Callable[..., Engine], model: Model, store: CacheStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "IDLE", 0.2)
+    engine = make_engine(automatic_caches_from=256)
+    for says in "ab":
+        talk(engine, model(), OPENING, says)
+    engine.drain(5)
+    time.sleep(0.5)
+    assert store.entries() == []
+
+
 def test_the_engine_ends_promptly_in_the_middle_of_a_save(automatic: Engine, model: Model, store: CacheStore) -> None:
     slow = f"{OPENING} <<script tokens=500 decode_ms=20>>"
     for says in "ab":

@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, JobState, Sav
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
 from rkllama_flask.engine.npu_lock import NpuLock
-from rkllama_flask.engine.residency import ResidentModel, snapshot
+from rkllama_flask.engine.residency import Loaded, ResidentModel, snapshot
 from rkllama_flask.errors import Draining, QueueFull, RkllamaError, RuntimeFailed
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 from rkllama_flask.runtime.context import Context
@@ -70,6 +70,7 @@ class Engine:
             keep_alive=keep_alive,
             max_loaded=max_loaded,
             running=self._set_running,
+            changed=self._show,
         )
         self._max_queue = max_queue
         self._lock = native_lock()
@@ -222,11 +223,11 @@ class Engine:
         executor = self._executor = self._make_executor()
         try:
             self._attempt(executor.restore)
-            self._resident = snapshot(executor.models)
+            self._show(executor.models)
             self._unsettled = False
             while (job := self._next(executor)) is not None:
                 event = self._run(executor, job)
-                self._resident = snapshot(executor.models)  # before the client hears of it
+                self._show(executor.models)  # before the client hears of it
                 self._unsettled |= executor.spent and self._replace_process is not None
                 with self._lock:
                     self._job = None
@@ -250,7 +251,7 @@ class Engine:
         """The next job whose turn it is; what is due without one is done meanwhile. None: the end."""
         while True:
             executor.expire()
-            self._resident = snapshot(executor.models)
+            self._show(executor.models)
             due = None if self._draining else executor.next_due()
             try:
                 job = self._inbox.get(
@@ -288,6 +289,9 @@ class Engine:
                 taken = time.monotonic() - begun
                 self._mean_run = taken if not self._mean_run else 0.8 * self._mean_run + 0.2 * taken
         return Done(result)
+
+    def _show(self, models: Sequence[Loaded]) -> None:
+        self._resident = snapshot(models)
 
     def _set_running(self, context: Context | None) -> None:
         with self._lock:

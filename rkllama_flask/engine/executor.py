@@ -45,7 +45,8 @@ RESERVED_TOKENS = 4
 
 
 class Executor:
-    """`running(context)` is called right before and after each run, so that others may abort it in between.
+    """`running(context)` is called right before and after each run, so that others may abort it in between; `changed`
+    whenever a model comes or goes.
 
     `spent` says that this process has to be replaced before all is well again, `loading` that a model is being loaded.
     """
@@ -60,6 +61,7 @@ class Executor:
         keep_alive: float,
         max_loaded: int,
         running: ContextHolder,
+        changed: Callable[[Sequence[Loaded]], None],
     ) -> None:
         self._paths = libraries
         self._libraries: dict[str, Library] = {}
@@ -69,6 +71,7 @@ class Executor:
         self._keep_alive = keep_alive
         self._max_loaded = max_loaded
         self._running = running
+        self._changed = changed
         self.models: list[Loaded] = []
         self.spent = False
         self.loading = False
@@ -176,11 +179,13 @@ class Executor:
             self._journal.end()
         model = Loaded(spec, context, keep_alive)
         self.models.append(model)
+        self._changed(self.models)
         self._journal.keep(spec, keep_alive)
         return model
 
     def _drop(self, model: Loaded) -> None:
         self.models.remove(model)
+        self._changed(self.models)
         model.context.close()
         last = max(self.models, key=lambda m: m.last_used, default=None)
         self._journal.keep(last.spec if last else None, last.keep_alive if last else 0)

@@ -266,3 +266,13 @@ def test_another_context_length_reloads_the_model_and_lets_it_stay_as_it_was_to_
     read(job)
     (resident,) = engine.status().resident
     assert (resident.context_length, resident.expires) == (1024, None)
+
+
+def test_a_model_is_seen_from_its_load_on_also_while_it_answers_for_the_first_time(
+    engine: Engine, model: Model
+) -> None:
+    engine.submit(job := Generate(spec=model(), prompt=SLOW))
+    while not isinstance(job.mailbox.get(10), Started):
+        pass
+    assert [entry.spec.name for entry in engine.status().resident] == ["model"]
+    engine.cancel(job)

@@ -13,7 +13,7 @@ def benchmark(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_cold_automatic_and_named_are_printed_side_by_side(serve: Callable[..., Server]) -> None:
-    server = serve(models={"tiny/tiny.rkllm": "prefill_us_per_token=300"})
+    server = serve(models={"tiny/tiny.rkllm": "prefill_us_per_token=1000"})
     done = benchmark("cache", "--url", server.url, "--model", "tiny", "--runs", "2", "--tokens", "400")
     assert done.returncode == 0, done.stderr
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line[:1] in "can" and line}

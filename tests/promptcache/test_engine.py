@@ -396,7 +396,7 @@ def automatic(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatc
     return make_engine(automatic_caches_from=256)
 
 
-DEAR = "prefill_us_per_token=100"
+DEAR = "prefill_us_per_token=500"
 """A model whose prefill takes longer than loading a file."""
 
 

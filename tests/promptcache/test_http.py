@@ -523,8 +523,8 @@ def test_a_cache_that_kills_the_process_twice_is_refused_and_no_request_is(
 
 def test_what_conversations_share_is_cached_after_two_idle_seconds(served: Server, family: str) -> None:
     served.post("/v1/models/load", {"model": "tiny"})
-    shared = f"{SYSTEM} <<script tokens=1 prefill_us_per_token=300>>"
-    dear = "<<script tokens=3 prefill_us_per_token=300>>"
+    shared = f"{SYSTEM} <<script tokens=1 prefill_us_per_token=1000>>"
+    dear = "<<script tokens=3 prefill_us_per_token=1000>>"
     for says in ("first", "second"):
         chat(served, f"{says} {dear}", system=shared)
     begun = time.monotonic()

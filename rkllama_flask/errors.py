@@ -134,11 +134,13 @@ class StorageFull(RkllamaError):
 
 
 class Unavailable(RkllamaError):
+    """`retry_after` is from 1 to 60 seconds: SDKs don't wait longer than that."""
+
     status = 503
     code = "unavailable"
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int = 1) -> None:
-        super().__init__(message, param=param, retry_after=max(1, retry_after))
+        super().__init__(message, param=param, retry_after=min(max(1, retry_after), 60))
 
 
 class QueueFull(Unavailable):

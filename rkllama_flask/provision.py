@@ -36,11 +36,12 @@ class ProvisionFailed(Exception):
 
 
 def provide(settings: Settings) -> None:
-    """Install, build and copy what is missing. On a machine with a Rockchip library there is nothing to do."""
-    if settings.rkllm_lib_path is None:
+    """Install, build and copy what is missing. On a board that is nothing, unless a .gguf model lies there."""
+    on_board = settings.rkllm_lib_path is not None
+    if not on_board or _has_model(settings.models_dir, ".gguf"):
         _provide_runtime()
-        if not _has_model(settings.models_dir):
-            _step("Installing the small model", lambda: _copy_model(settings.models_dir))
+    if not on_board and not _has_model(settings.models_dir, ".gguf", ".rkllm"):
+        _step("Installing the small model", lambda: _copy_model(settings.models_dir))
 
 
 def provide_for_tests() -> None:
@@ -60,8 +61,8 @@ def _provide_runtime() -> None:
     _step(f"Building the CPU runtime{patience}", lambda: _run(build, "cpu", "--family", "1.3"))
 
 
-def _has_model(models_dir: Path) -> bool:
-    return any(path.suffix in (".gguf", ".rkllm") for path in models_dir.glob("**/*"))
+def _has_model(models_dir: Path, *endings: str) -> bool:
+    return any(path.suffix in endings for path in models_dir.glob("**/*"))
 
 
 def _copy_model(models_dir: Path) -> None:

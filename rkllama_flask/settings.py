@@ -62,14 +62,18 @@ class Settings:
 
     @classmethod
     def from_environment(cls, root: Path = ROOT) -> "Settings":
-        """Read them; variables that are set win over `root/.env`. Raises SettingsError."""
+        """Read them; variables that are set win over `root/.env`, or the file that ENV_FILE names.
+
+        Raises SettingsError.
+        """
         env = Env(expand_vars=False)
-        if (root / ".env").is_file():
-            env.read_env(str(root / ".env"), recurse=False)
+        file = root / os.environ.get("ENV_FILE", ".env")
+        if file.is_file():
+            env.read_env(str(file), recurse=False)
         try:
             return cls._read(env, root)
         except EnvError as error:
-            raise SettingsError(f"{error} Set it in the environment or in {root / '.env'}.") from error
+            raise SettingsError(f"{error} Set it in the environment or in {file}.") from error
 
     @classmethod
     def _read(cls, env: Env, root: Path) -> "Settings":

@@ -8,6 +8,8 @@ import pytest
 
 from tests.serving import ROOT, Server, start_server
 
+os.environ["ENV_FILE"] = os.devnull  # the user's own settings are not the tests'
+
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave the counts where scripts/test reads them."""

@@ -99,6 +99,7 @@ def start_server(
         "RKLLM_LIB_PATH": str(library or ""),
         "RKLLM_SCRIPT_LOG": str(folder / "calls.log"),
         "PYTHONUNBUFFERED": "1",
+        "ENV_FILE": os.devnull,  # the user's own settings are not the tests'
     }
     command = [sys.executable, *(part.format(port=port) for part in HOSTS[host])]
     if host == "waitress":

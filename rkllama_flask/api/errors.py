@@ -65,7 +65,8 @@ def respond(error: RkllamaError) -> Response:
     if error.should_retry is not None:
         response.headers["x-should-retry"] = "true" if error.should_retry else "false"
     if error.status >= 500:
-        logger.warning("%s: %s: %s", request_id(), type(error).__name__, error)
+        cause = error.__cause__  # a bug of ours, if it is there: the log has where
+        logger.warning("%s: %s: %s", request_id(), type(error).__name__, error, exc_info=cause)
     return response
 
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from rkllama_flask.errors import RuntimeBusy
+from rkllama_flask.errors import RuntimeBusy, RuntimeFailed
 
 
 class NpuLock:
@@ -16,10 +16,16 @@ class NpuLock:
         self._file: int | None = None
 
     def take(self) -> bool:
-        """Take the lock; says whether it was not ours yet. Raises RuntimeBusy, naming the holder."""
+        """Take the lock; says whether it was not ours yet.
+
+        Raises RuntimeBusy, naming the holder, and RuntimeFailed where there can be no such file.
+        """
         if self._file is not None:
             return False
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise RuntimeFailed(f"The lock file {self._path} can't be used: {error.strerror}. Set NPU_LOCK.") from None
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -27,8 +33,8 @@ class NpuLock:
                 pid, parent = self._holder(file)
                 if parent != os.getppid():
                     raise RuntimeBusy(
-                        f"Process {pid or 'unknown'} holds the NPU (lock file {self._path.name}). Stop it, or send the "
-                        "request to that server.",
+                        f"Process {pid or 'unknown'}, started by process {parent or 'unknown'}, holds the NPU (lock "
+                        f"file {self._path}). Stop that server, or send the request to it.",
                         retry_after=5,
                     ) from None
                 fcntl.flock(file, fcntl.LOCK_EX)

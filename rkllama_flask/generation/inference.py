@@ -20,6 +20,7 @@ from rkllama_flask.errors import (
     ModelNotFound,
     ModelUnusable,
     NoModelYet,
+    RkllamaError,
     UnsupportedRequest,
 )
 from rkllama_flask.generation.caches import Caches, template_digest
@@ -170,7 +171,12 @@ class Inference:
         """
         self._engine.start(replace_process=replace_process)
         if self._default_model and not self._engine.status().resident:
-            self._engine.submit(Load(spec=self._spec(self._catalog.find(self._default_model)), keep_alive=math.inf))
+            try:
+                model = self._catalog.find(self._default_model)
+            except RkllamaError as error:  # the others can be used all the same
+                self._on_warning(f"DEFAULT_MODEL is not loaded: {error}")
+            else:
+                self._engine.submit(Load(spec=self._spec(model), keep_alive=math.inf))
 
     def drain(self, grace: float) -> None:
         """Take no more requests; running answers have `grace` seconds. Safe in a signal handler."""

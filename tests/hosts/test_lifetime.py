@@ -105,3 +105,16 @@ def test_after_a_crash_the_next_worker_answers_with_the_same_model(family: str, 
             assert time.monotonic() - begun < 10, server.log
             time.sleep(0.05)
     assert server.get("/v1/models/loaded").json()["model_name"] == "scripted"
+
+
+def test_a_default_model_that_is_not_there_is_told_and_stops_nothing(serve: Serve) -> None:
+    server = serve(DEFAULT_MODEL="nowhere")
+    assert content(ask(server, "<<script text=fine>>")) == "fine"
+    assert "DEFAULT_MODEL is not loaded: model 'nowhere' not found" in server.log
+
+
+def test_a_lock_file_that_can_not_be_made_is_named(serve: Serve) -> None:
+    server = serve(NPU_LOCK="/proc/nowhere/lock")
+    refused = ask(server, "<<script text=fine>>")
+    assert refused.status_code == 500
+    assert "/proc/nowhere/lock" in refused.json()["error"]["message"]

@@ -16,6 +16,7 @@ from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, ResidentModel, snapshot
+from rkllama_flask.engine.residents import Residents
 from rkllama_flask.errors import Draining, QueueFull, RkllamaError, RuntimeFailed
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 from rkllama_flask.runtime.context import Context
@@ -60,18 +61,19 @@ class Engine:
     ) -> None:
         self._libraries = libraries
         self._journal = Journal(journal_path)
-        self._make_executor: Callable[[], Executor] = lambda: Executor(
+        caches = PromptCaches(
+            cache_store, automatic_from=automatic_caches_from, journal=self._journal, running=self._set_running
+        )
+        residents = Residents(
             libraries=libraries,
             lock=NpuLock(lock_path),
             journal=self._journal,
-            caches=PromptCaches(
-                cache_store, automatic_from=automatic_caches_from, journal=self._journal, running=self._set_running
-            ),
             keep_alive=keep_alive,
             max_loaded=max_loaded,
-            running=self._set_running,
             changed=self._show,
+            npu_taken=caches.clean,
         )
+        self._executor = Executor(residents, journal=self._journal, caches=caches, running=self._set_running)
         self._max_queue = max_queue
         self._lock = native_lock()
         self._process: int | None = None
@@ -84,7 +86,6 @@ class Engine:
         self._resident: tuple[ResidentModel, ...] = ()
         self._mean_run = 0.0
         self._stopped: Mailbox | None = None
-        self._executor: Executor | None = None
         self._unsettled = False  # models are missing that come back: after a crash, and when this process is replaced
         self._replace_process: Callable[[], None] | None = None
 
@@ -138,7 +139,7 @@ class Engine:
         with self._lock:
             job, waiting, draining = self._job, self._waiting, self._draining
             expected = self._expected_wait()
-        loading = self._unsettled or (self._executor is not None and self._executor.loading)
+        loading = self._unsettled or self._executor.loading
         busy = None
         if loading:
             busy = "loading"
@@ -220,7 +221,7 @@ class Engine:
     # The engine thread: no logging, no patched locks, nothing that could wait for a greenlet
 
     def _work(self) -> None:
-        executor = self._executor = self._make_executor()
+        executor = self._executor
         try:
             self._attempt(executor.restore)
             self._show(executor.models)

@@ -1,60 +1,29 @@
-"""What the dialects ask: choose a model, generate, load, unload, look. From neutral requests to jobs of the engine."""
+"""What the dialects ask: models, answers, embeddings, token counts. From neutral requests to jobs of the engine."""
 
 import hashlib
-import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.engine.engine import Engine, EngineStatus
-from rkllama_flask.engine.jobs import CacheWish, Done, Embed, Failed, Forgive, Generate, Job, Load, ModelSpec, Unload
-from rkllama_flask.engine.mailbox import Empty
-from rkllama_flask.engine.residency import ResidentModel
-from rkllama_flask.errors import (
-    ContextLengthExceeded,
-    InvalidRequest,
-    ModelNotFound,
-    ModelUnusable,
-    NoModelYet,
-    RkllamaError,
-    UnsupportedRequest,
-)
+from rkllama_flask.engine.engine import Engine
+from rkllama_flask.engine.jobs import CacheWish, Embed, Generate
+from rkllama_flask.engine.runs import RESERVED_TOKENS
+from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
 from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
-from rkllama_flask.generation.following import TICK
 from rkllama_flask.generation.generation import Generation
+from rkllama_flask.generation.models import Models
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
-from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
-from rkllama_flask.runtime.sampling import Sampling
-
-RESERVED_TOKENS = 4
-"""Positions of a context that the runtime keeps for itself (a 1024 context takes 1020 tokens)."""
 
 
-@dataclass(frozen=True)
-class Resident:
-    """A loaded model. Unix seconds; `expires_at` None means it stays until it is unloaded. `size` in bytes."""
+class Inference(Models):
+    """Models that answer: what the dialects ask. `queue_timeout` and `request_timeout` are in seconds.
 
-    model: Model
-    context_length: int
-    size: int
-    loaded_at: float
-    expires_at: float | None
-
-
-class Inference:
-    """`default_model` answers requests that name none while nothing is loaded; both timeouts are in seconds.
-
-    `max_context_length` in tokens bounds what a model is loaded with unless its Modelfile asks for more, because memory
-    for it is taken at once. `on_warning` hears what is doubtful about a model before it is loaded. Openings of prompts
-    from `automatic_caches_from` tokens on are told to the engine, 0: none are.
+    Openings of prompts from `automatic_caches_from` tokens on are told to the engine, 0: none are.
     """
 
     def __init__(
@@ -71,9 +40,14 @@ class Inference:
         queue_timeout: float = 600,
         request_timeout: float = 1800,
     ) -> None:
-        self._engine = engine
-        self._catalog = catalog
-        self._config = config
+        super().__init__(
+            engine,
+            catalog,
+            config,
+            default_model=default_model,
+            max_context_length=max_context_length,
+            on_warning=on_warning,
+        )
         self._prompts = Prompts(openings_from=automatic_caches_from)
         self.caches = Caches(
             cache_store,
@@ -84,108 +58,8 @@ class Inference:
             spec=self._loadable,
             context_length=self._context_length,
         )
-        self._default_model = default_model
-        self._max_context_length = max_context_length
-        self._on_warning = on_warning
         self._queue_timeout = queue_timeout
         self._request_timeout = request_timeout
-
-    # Models
-
-    def choose(self, name: str | None) -> Model:
-        """The model of this name; without one the loaded model, else the default, else the only one on disk.
-
-        Raises ModelNotFound, InvalidRequest where the request has to name one, or NoModelYet while one comes.
-        """
-        if name:
-            return self._catalog.find(name)
-        for resident in self.resident():
-            return resident.model
-        if self._default_model:
-            return self._catalog.find(self._default_model)
-        models = self._catalog.list()
-        if len(models) == 1:
-            return models[0]
-        if not self.status().ready:
-            raise NoModelYet("No model is loaded yet. Try again in a moment.", retry_after=1)
-        raise InvalidRequest("Name a model: none is loaded and there is no default.", param="model")
-
-    def resident(self) -> list[Resident]:
-        """The loaded models, the most recently used first."""
-        offset = time.time() - time.monotonic()
-        found = []
-        for entry in self._engine.status().resident:
-            try:
-                model = self._catalog.find(entry.spec.name)
-            except (ModelNotFound, ModelUnusable):
-                continue  # deleted or spoilt on disk while it is loaded: it has no name any more
-            found.append(
-                Resident(
-                    model=model,
-                    context_length=entry.context_length,
-                    size=entry.spec.size,
-                    loaded_at=entry.loaded_at + offset,
-                    expires_at=None if entry.expires is None else entry.expires + offset,
-                )
-            )
-        return found
-
-    def load(self, model: Model, *, keep_alive: float | None = math.inf, context_length: int | None = None) -> int:
-        """Load a model and wait for it; how long that took in ns. `keep_alive` in seconds, None the default's."""
-        self._look_at(model)
-        job = Load(spec=self._spec(model), keep_alive=keep_alive, context_length=context_length)
-        taken = self._wait(job)
-        assert isinstance(taken, int)
-        return taken
-
-    def unload(self, model: Model | None = None) -> list[str]:
-        """Unload a model, or all; the names of those that were loaded. A running answer ends first."""
-        names = {entry.spec.path: entry.spec.name for entry in self._engine.status().resident}
-        paths = self._wait(Unload(path=model.path if model else None))
-        assert isinstance(paths, list)
-        return [names.get(path, path.stem) for path in paths]
-
-    def forgive_crashes(self) -> int:
-        """Allow again every load and request that is refused because it crashed the runtime; how many there were."""
-        count = self._wait(Forgive())
-        assert isinstance(count, int)
-        return count
-
-    def capabilities(self, model: Model) -> tuple[str, ...]:
-        """What this model's files really offer, in Ollama's words."""
-        found = facts.capabilities(model)
-        if "completion" not in found:
-            return found
-        template = ChatTemplate.for_model(model)
-        tools = ("tools",) if template.supports_tools else ()
-        thinking = ("thinking",) if template.supports_thinking else ()
-        return (*found, *tools, *thinking)
-
-    def status(self) -> EngineStatus:
-        return self._engine.status()
-
-    def start(self, *, replace_process: Callable[[], None] | None = None) -> None:
-        """For the process that serves: restores what a crash left, loads the default model in the background.
-
-        `replace_process` ends this process so that its supervisor starts another; called on a native thread.
-        """
-        self._engine.start(replace_process=replace_process)
-        if self._default_model and not self._engine.status().resident:
-            try:
-                model = self._catalog.find(self._default_model)
-            except RkllamaError as error:  # the others can be used all the same
-                self._on_warning(f"DEFAULT_MODEL is not loaded: {error}")
-            else:
-                self._engine.submit(Load(spec=self._spec(model), keep_alive=math.inf))
-
-    def drain(self, grace: float) -> None:
-        """Take no more requests; running answers have `grace` seconds. Safe in a signal handler."""
-        self._engine.drain(grace)
-
-    def close(self) -> bool:
-        return self._engine.close()
-
-    # Answers
 
     def generate(self, request: GenerationRequest) -> Generation:
         """Queue one answer. Raises what is wrong with the request before anything runs."""
@@ -282,71 +156,6 @@ class Inference:
         """The text of token ids; None for a model without a tokenizer."""
         tokenizer = self._prompts.tokenizer(model)
         return tokenizer.decode(list(ids)) if tokenizer else None
-
-    # Within
-
-    def _wait(self, job: Job) -> object:
-        """Queue a job that answers with one event, and wait for it."""
-        self._engine.submit(job)
-        while True:
-            try:
-                event = job.mailbox.get(TICK)
-            except Empty:
-                continue
-            if isinstance(event, Failed):
-                raise event.error
-            assert isinstance(event, Done)
-            return event.result
-
-    def _look_at(self, model: Model) -> None:
-        """Before a load: raises ModelUnusable for a file that can't work here, and tells what is doubtful."""
-        if self._loaded(model):
-            return
-        found = check(model, now=time.time())
-        for warning in found.warnings:
-            self._on_warning(warning)
-        if found.blocking is not None:
-            raise ModelUnusable(found.blocking, param="model")
-
-    def _loaded(self, model: Model) -> ResidentModel | None:
-        for entry in self._engine.status().resident:
-            if entry.spec.path == model.path and entry.spec.identity == model.identity:
-                return entry
-        return None
-
-    def _context_length(self, model: Model) -> int:
-        """In tokens: of the loaded handle, else what a load would take."""
-        loaded = self._loaded(model)
-        return loaded.context_length if loaded else self._own_context_length(model)
-
-    def _own_context_length(self, model: Model) -> int:
-        """What the Modelfile says, else what the model was made for, within the limit that memory sets."""
-        if model.modelfile.context_length is not None:
-            return model.modelfile.context_length
-        return min(model.context_length, self._max_context_length)
-
-    def _sampling(self, model: Model) -> Sampling:
-        """The model's Modelfile, then the live configuration, then what the model's makers recommend."""
-        return model.modelfile.sampling.over(self._config.current().sampling.over(model.recommended_sampling))
-
-    def _loadable(self, model: Model) -> ModelSpec:
-        self._look_at(model)
-        return self._spec(model)
-
-    def _spec(self, model: Model) -> ModelSpec:
-        config = self._config.current()
-        return ModelSpec(
-            name=model.name,
-            path=model.path,
-            format=model.format,
-            identity=model.identity,
-            context_length=self._own_context_length(model),
-            size=model.size,
-            sampling=self._sampling(model),
-            eos_token_ids=frozenset(model.eos_token_ids) | frozenset(model.modelfile.eos_token_ids),
-            adapters=model.modelfile.adapters,
-            cpus=config.cpus,
-        )
 
 
 def _hash(content: object) -> str:

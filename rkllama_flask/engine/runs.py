@@ -1,0 +1,109 @@
+"""Runs on a loaded model: one run, and an answer made of it. On the engine thread."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from rkllama_flask.engine.answer import Answer
+from rkllama_flask.engine.caches import Prepared
+from rkllama_flask.engine.jobs import Generate, RunResult
+from rkllama_flask.engine.residency import Loaded
+from rkllama_flask.errors import Draining, TimedOut
+from rkllama_flask.runtime.context import Context, RunStatistics
+
+ContextHolder = Callable[[Context | None], None]
+"""Called with a context right before a run of it and with None right after, so that others may abort it in between."""
+
+RESERVED_TOKENS = 4
+"""Positions of a context that the runtime keeps for itself: a 1024 context takes 1020 tokens."""
+
+
+def open_answer(model: Loaded, job: Generate) -> Answer:
+    """What reads the tokens of the job's run, or of several runs, one after another."""
+    return Answer(job, abort=model.context.abort, limit_here=not model.context.library.per_run_sampling)
+
+
+def run_once(
+    model: Loaded,
+    job: Generate,
+    on_token: Callable[[bytes, int], None],
+    *,
+    running: ContextHolder,
+    prompt: str | Sequence[int] | None = None,
+    max_tokens: int | None = None,
+) -> RunStatistics:
+    """One run on behalf of `job`, with its sampling; returns when the runtime has ended it.
+
+    `prompt` and `max_tokens` are the job's own unless they are given; the limit is kept by runtimes that know one for
+    each run (`Library.per_run_sampling`), elsewhere `on_token` has to. Whoever makes several runs in one job looks at
+    `job.cancelled` and `job.finished_early` between them.
+
+    Raises Draining for a job that is not wanted any more, and what Context.run raises.
+    """
+    context, library = model.context, model.context.library
+    limit = job.max_tokens if max_tokens is None else max_tokens
+    running(context)
+    try:
+        if job.cancelled:
+            raise Draining("The client left before its turn came.")
+        return context.run(
+            job.prompt if prompt is None else prompt,
+            on_token,
+            sampling=job.sampling.over(context.sampling) if library.per_run_sampling else None,
+            max_new_tokens=limit if library.per_run_sampling else None,
+        )
+    finally:
+        running(None)
+
+
+def unapplied(job: Generate, context: Context) -> tuple[str, ...]:
+    """What the client asked of a handle whose sampling was fixed at load, and that differs from it."""
+    if context.library.per_run_sampling:
+        return ()
+    fixed = context.sampling.said()
+    return tuple(
+        name for name, value in job.requested.said().items() if not math.isclose(value, fixed[name], rel_tol=1e-5)
+    )
+
+
+def conclude(
+    job: Generate,
+    answer: Answer,
+    statistics: RunStatistics,
+    model: Loaded,
+    *,
+    begun: int,
+    loaded_at: int,
+    prepared: Prepared,
+) -> RunResult:
+    """How the answer ended; sends what it held back. `begun` and `loaded_at` as `time.monotonic_ns()`.
+
+    Raises TimedOut for one that its deadline ended.
+    """
+    ended = time.monotonic_ns()
+    if answer.end == "timeout":
+        raise TimedOut(f"The answer was not complete after {job.timeout:g} seconds.")
+    generated = statistics.generate_tokens
+    if generated is None or not answer.tokens <= generated <= answer.tokens + 2:
+        generated = answer.tokens
+    room = model.context.context_length - RESERVED_TOKENS
+    full = statistics.prompt_tokens is not None and statistics.prompt_tokens + generated >= room
+    reached = answer.end is None and (full or (job.max_tokens is not None and answer.tokens >= job.max_tokens))
+    length = answer.end == "length" or reached
+    answer.flush(cut=length)
+    first = answer.first_token_at or ended
+    prefill_ns = first - loaded_at
+    if statistics.prefill_ms is not None:
+        prefill_ns = int(statistics.prefill_ms * 1e6) + prepared.took
+    decode_ns = int(statistics.generate_ms * 1e6) if statistics.generate_ms is not None else ended - first
+    return RunResult(
+        reason="length" if length and answer.stop_string is None else "stop",
+        stop_string=answer.stop_string,
+        prompt_tokens=statistics.prompt_tokens,
+        prefill_tokens=statistics.prefill_tokens,
+        generated_tokens=generated,
+        prefill_ns=prefill_ns,
+        decode_ns=decode_ns,
+        queued_ns=begun - job.submitted_at,
+        load_ns=loaded_at - begun,
+    )

@@ -4,6 +4,7 @@ Field types are JSON's own: no number is read out of a string, and no string, nu
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
@@ -94,17 +95,36 @@ class StringOrList(fields.Field[tuple[str, ...]]):
         raise self.make_error("invalid")
 
 
-class Unapplied(fields.Raw):
-    """A field that the API knows and this server can't honour: any value is taken, and its name is told.
+class EitherOf(fields.Field[Any]):
+    """The value of the first of these fields that takes it; where none does, `invalid` is the error."""
+
+    def __init__(self, *kinds: fields.Field[Any], invalid: str, **kwargs: Any) -> None:
+        super().__init__(error_messages={"invalid": invalid}, **kwargs)
+        self._kinds = kinds
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Any:
+        for kind in self._kinds:
+            with suppress(ValidationError):
+                return kind.deserialize(value)
+        raise self.make_error("invalid")
+
+
+class Unapplied(fields.Field[Any]):
+    """A field that the API knows and this server can't honour: its name is told, and its value is not looked at but
+    for being of the right `kind`.
 
     A `neutral` value asks for nothing, so it is not worth telling.
     """
 
     default_error_messages = _REQUIRED
 
-    def __init__(self, *, neutral: tuple[Any, ...] = (), **kwargs: Any) -> None:
+    def __init__(self, kind: fields.Field[Any] | None = None, *, neutral: tuple[Any, ...] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._kind = kind or fields.Raw()
         self.neutral = neutral
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Any:
+        return self._kind.deserialize(value)
 
     def asks_for_something(self, value: Any) -> bool:
         """Whether an answer without this field could differ from what was asked."""

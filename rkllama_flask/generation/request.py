@@ -21,7 +21,9 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. `tool_call_id` and `name` belong to role `tool`: which call it answers, and that function's name."""
+    """One turn. `name` is who speaks, where that is told; of role `tool` it is the function's name, and `tool_call_id`
+    says which call it answers.
+    """
 
     role: Role
     content: str = ""

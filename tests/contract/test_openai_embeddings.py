@@ -50,6 +50,11 @@ def test_a_text_that_is_too_long_is_refused_with_both_counts(client: openai.Open
     assert refusal.value.body["n_prompt_tokens"] > refusal.value.body["n_ctx"] > 4000
 
 
+def test_a_text_that_is_too_long_is_cut_where_that_is_asked_for(client: openai.OpenAI) -> None:
+    answer = client.embeddings.create(model="scripted", input="word " * 5000, extra_body={"truncate": True})
+    assert 3000 < answer.usage.prompt_tokens <= 4096
+
+
 def test_more_dimensions_than_the_model_has_are_refused(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refusal:
         client.embeddings.create(model="scripted", input="one", dimensions=65)

@@ -1,7 +1,7 @@
 """The request bodies of messages and token counts: what is honoured, and what is only known.
 
-A field of the API that changes nothing in an answer (`metadata`, `service_tier`, `cache_control`, …) is accepted by not
-being here. One that would change it and can't be honoured is `Unapplied`: its name is told to the client.
+A field of the API that changes nothing in an answer (`metadata`, `speed`, …) is here for its type alone. One that would
+change the answer and can't be honoured is `Unapplied`: its name is told to the client.
 """
 
 from typing import Any
@@ -10,7 +10,18 @@ from marshmallow import ValidationError, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from rkllama_flask.api.anthropic.fields import Content, OutputFormat, SystemPrompt
-from rkllama_flask.api.schema import Boolean, Integer, List, Nested, Number, Object, RequestSchema, String, Unapplied
+from rkllama_flask.api.schema import (
+    Boolean,
+    EitherOf,
+    Integer,
+    List,
+    Nested,
+    Number,
+    Object,
+    RequestSchema,
+    String,
+    Unapplied,
+)
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
@@ -77,9 +88,12 @@ class CountSchema(RequestSchema):
     output_config = Nested(OutputConfigSchema)
     output_format = OutputFormat()
 
-    container = Unapplied()
-    context_management = Unapplied(neutral=({},))
-    mcp_servers = Unapplied(neutral=([],))
+    cache_control = Object()
+    speed = String()
+
+    container = Unapplied(EitherOf(String(), Object(), invalid="must be a string or an object"))
+    context_management = Unapplied(Object(), neutral=({},))
+    mcp_servers = Unapplied(List(Object()), neutral=([],))
 
 
 class MessagesSchema(CountSchema):
@@ -92,3 +106,7 @@ class MessagesSchema(CountSchema):
     top_p = Number(validate=Range(0, 1))
     top_k = Integer(validate=Range(min=-1))
     use_cache = String(validate=_NOT_EMPTY)
+
+    metadata = Object()
+    service_tier = String()
+    inference_geo = String()

@@ -8,14 +8,16 @@ from flask import Response, jsonify
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
-from rkllama_flask.api.openai.framing import ChatChunks, Head
+from rkllama_flask.api.openai.framing import ChatChunks, Head, finish_reason
 from rkllama_flask.api.openai.neutral import (
+    asks_by_functions,
     limit_of,
     messages_of,
     sampling_of,
     thinking_of,
     tools_of,
     unapplied_sampling,
+    unapplied_tools,
 )
 from rkllama_flask.api.openai.schemas import ChatSchema
 from rkllama_flask.api.openai.usage import render_timings, render_usage
@@ -31,15 +33,16 @@ def create_chat_completion() -> Response:
     fields = _schema.read(body)
     request = generation_request(fields)
     count: int = fields["n"]
-    unapplied = (*_schema.unapplied(body), *unapplied_sampling(fields))
+    unapplied = (*_schema.unapplied(body), *unapplied_sampling(fields), *unapplied_tools(fields))
+    by_functions = asks_by_functions(fields)
     choices = Choices(services().inference.generate, [request] * count)
     head = Head.of(request.model, "chatcmpl")
     if fields["stream"]:
         include_usage = fields.get("stream_options", {}).get("include_usage", False)
-        framing = ChatChunks(head, count=count, per_prompt=count, include_usage=include_usage)
+        framing = ChatChunks(head, count=count, include_usage=include_usage, by_functions=by_functions)
         return stream(choices, framing, unapplied=unapplied)
     answers = assemble(collect(choices), count)
-    response = jsonify(_completion(head, answers))
+    response = jsonify(_completion(head, answers, by_functions=by_functions))
     response.headers.update(unapplied_header((*unapplied, *choices.unapplied)))
     return response
 
@@ -53,7 +56,7 @@ def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
         messages=messages_of(fields["messages"]),
         tools=tools,
         tool_choice=tool_choice,
-        parallel_tool_calls=fields["parallel_tool_calls"],
+        parallel_tool_calls=fields["parallel_tool_calls"] and not asks_by_functions(fields),
         thinking=thinking,
         template_arguments=template_arguments,
         format=fields.get("response_format"),
@@ -65,25 +68,29 @@ def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
     )
 
 
-def _completion(head: Head, answers: Sequence[Choice]) -> dict[str, Any]:
+def _completion(head: Head, answers: Sequence[Choice], *, by_functions: bool) -> dict[str, Any]:
     finished = [answer.finished for answer in answers if answer.finished]
     body = head.body(
         "chat.completion",
-        choices=[_choice(index, answer) for index, answer in enumerate(answers)],
+        choices=[_choice(index, answer, by_functions=by_functions) for index, answer in enumerate(answers)],
         usage=render_usage(total_usage(finished, per_prompt=len(answers))),
     )
     return body | ({"timings": render_timings(finished[0])} if len(answers) == 1 else {})
 
 
-def _choice(index: int, answer: Choice) -> dict[str, Any]:
+def _choice(index: int, answer: Choice, *, by_functions: bool) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
     if answer.calls:
         message["content"] = answer.text or None
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in answer.calls
-        ]
-    reason = answer.finished.reason if answer.finished else None
+        functions = [{"name": call.name, "arguments": call.arguments} for call in answer.calls]
+        if by_functions:
+            message["function_call"] = functions[0]
+        else:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": function}
+                for call, function in zip(answer.calls, functions, strict=True)
+            ]
+    reason = finish_reason(answer.finished, by_functions=by_functions) if answer.finished else None
     return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}

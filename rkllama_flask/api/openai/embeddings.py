@@ -17,13 +17,16 @@ _schema = EmbeddingSchema()
 
 
 def create_embedding() -> Response:
-    """A vector for each input, in order; an input that is too long is refused."""
+    """A vector for each input, in order; an input that is too long is refused, or cut where `truncate` says so."""
     fields = _schema.read(read_json())
     inference = services().inference
     model = inference.choose(fields.get("model"))
     dimensions: int | None = fields.get("dimensions")
     try:
-        [made] = collect(inference.embed(model, fields["input"], dimensions=dimensions, client=client_name()))
+        embedding = inference.embed(
+            model, fields["input"], dimensions=dimensions, truncate=fields["truncate"], client=client_name()
+        )
+        [made] = collect(embedding)
     except ContextLengthExceeded as error:
         error.param = "input"
         raise

@@ -105,6 +105,17 @@ class ToolChoiceField(fields.Field[Choice]):
         return value.get("allowed_tools")
 
 
+class FunctionChoice(fields.Field[Choice]):
+    """The older way to choose: `none`, `auto`, or an object with the name of a function."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Choice:
+        if value in ("none", "auto"):
+            return Choice(ToolChoice(value))
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            return Choice(ToolChoice("named", value["name"]))
+        raise ValidationError("must be none, auto, or an object with the name of a function")
+
+
 class ResponseFormat(fields.Field[JsonFormat | None]):
     """`text` (None), `json_object` (with llama-server's `schema`, if sent), or `json_schema`."""
 

@@ -101,11 +101,18 @@ class _Chunks:
 
 
 class ChatChunks(_Chunks):
-    """The stream of `POST /v1/chat/completions`: a role first, then deltas, then the reason for the end alone."""
+    """The stream of `POST /v1/chat/completions`: a role first, then deltas, then the reason for the end alone.
+
+    `by_functions` says that the request has `functions`: its one call is told in the older form.
+    """
 
     kind = "chat.completion.chunk"
     null_usage = True
-    _begun = -1
+
+    def __init__(self, head: Head, *, count: int, include_usage: bool, by_functions: bool = False) -> None:
+        super().__init__(head, count=count, per_prompt=count, include_usage=include_usage)
+        self._by_functions = by_functions
+        self._begun = -1
 
     def frame(self, item: ChoiceEvent, /) -> bytes:
         index, event = item
@@ -123,13 +130,19 @@ class ChatChunks(_Chunks):
                 return self._fill(index, "reasoning", text, lambda hole: _delta(index, {"reasoning_content": hole}))
             case ToolCallStarted(call, call_id, name):
                 function = {"name": name, "arguments": ""}
-                return self._chunk(_call_delta(index, call, id=call_id, type="function", function=function))
+                return self._chunk(self._call(index, call, function, id=call_id, type="function"))
             case ToolArguments(call, text):
                 return self._fill(
-                    index, f"call {call}", text, lambda hole: _call_delta(index, call, function={"arguments": hole})
+                    index, f"call {call}", text, lambda hole: self._call(index, call, {"arguments": hole})
                 )
             case Finished():
-                return self._chunk(_delta(index, {}, event.reason), **self._timings(event)) + self._end(event)
+                reason = finish_reason(event, by_functions=self._by_functions)
+                return self._chunk(_delta(index, {}, reason), **self._timings(event)) + self._end(event)
+
+    def _call(self, index: int, call: int, function: dict[str, str], **fields: str) -> dict[str, Any]:
+        if self._by_functions:
+            return _delta(index, {"function_call": function})
+        return _delta(index, {"tool_calls": [{"index": call, **fields, "function": function}]})
 
 
 class TextChunks(_Chunks):
@@ -161,12 +174,13 @@ class TextChunks(_Chunks):
         return self._fill(index, "text", text, lambda hole: _text_choice(index, hole))
 
 
+def finish_reason(finished: Finished, *, by_functions: bool) -> str:
+    """Why a choice of a chat ended."""
+    return "function_call" if by_functions and finished.reason == "tool_calls" else finished.reason
+
+
 def _delta(index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
-
-
-def _call_delta(index: int, call: int, **fields: Any) -> dict[str, Any]:
-    return _delta(index, {"tool_calls": [{"index": call, **fields}]})
 
 
 def _text_choice(index: int, text: str, reason: str | None = None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _message_of(one: Mapping[str, Any], calls: tuple[ToolCall, ...], called: Map
             reasoning = one.get("reasoning_content") or one.get("reasoning")
             return Message("assistant", content, reasoning=reasoning, tool_calls=calls)
         case "user":
-            return Message("user", content)
+            return Message("user", content, name=one.get("name"))
         case _:
             return Message("system", content)
 
@@ -56,16 +56,31 @@ def _calls_of(one: Mapping[str, Any]) -> tuple[ToolCall, ...]:
 
 def tools_of(fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
     """The functions on offer and the choice among them. Raises InvalidRequest for a choice of what isn't there."""
-    functions = [tool["function"] for tool in fields["tools"]]
+    functions = fields["functions"] if asks_by_functions(fields) else _functions_of(fields["tools"])
     tools = tuple(Tool(f["name"], f["description"], f["parameters"], f["strict"]) for f in functions)
-    choice, allowed = fields.get("tool_choice", Choice(ToolChoice()))
+    param = "function_call" if asks_by_functions(fields) else "tool_choice"
+    choice, allowed = fields.get(param, Choice(ToolChoice()))
     if allowed is not None:
         tools = tuple(tool for tool in tools if tool.name in allowed)
     if choice.mode == "named" and choice.name not in {tool.name for tool in tools}:
-        raise InvalidRequest(f"'tool_choice' names '{choice.name}', which is not among the tools.", param="tool_choice")
+        raise InvalidRequest(f"'{param}' names '{choice.name}', which is not among the tools.", param=param)
     if choice.mode == "required" and not tools:
-        raise InvalidRequest("'tool_choice' is required, but there are no tools.", param="tool_choice")
+        raise InvalidRequest(f"'{param}' is required, but there are no tools.", param=param)
     return tools, choice
+
+
+def asks_by_functions(fields: Mapping[str, Any]) -> bool:
+    """Whether the request has `functions`, the older form of tools: an answer then makes one call at most."""
+    return bool(fields.get("functions")) and not fields["tools"]
+
+
+def unapplied_tools(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tools that `tools_of` had to leave out, by dotted path."""
+    return tuple(f"tools.{index}" for index, tool in enumerate(fields["tools"]) if tool["type"] != "function")
+
+
+def _functions_of(tools: Sequence[Mapping[str, Any]]) -> list[Any]:
+    return [tool["function"] for tool in tools if tool["type"] == "function"]
 
 
 def sampling_of(fields: Mapping[str, Any]) -> Sampling:

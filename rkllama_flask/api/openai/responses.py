@@ -16,7 +16,7 @@ from rkllama_flask.api.openai.neutral import (
     unapplied_sampling,
 )
 from rkllama_flask.api.openai.responses_framing import ResponseEvents, ResponseHead
-from rkllama_flask.api.openai.responses_input import ResponseSchema, unapplied_parts
+from rkllama_flask.api.openai.responses_input import ResponseSchema, namespaces_of, unapplied_parts
 from rkllama_flask.api.openai.responses_output import OutputItems
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
@@ -38,15 +38,15 @@ def create_response() -> Response:
     request = _request(fields)
     unapplied = (*_schema.unapplied(body), *unapplied_sampling(fields), *unapplied_parts(body, fields))
     head = ResponseHead.of(request, body)
+    items = OutputItems(namespaces_of(fields["tools"]))
     try:
         generation: Events[Content] = services().inference.generate(request)
         if fields["stream"]:
-            return stream(generation, ResponseEvents(head), unapplied=unapplied)
+            return stream(generation, ResponseEvents(head, items), unapplied=unapplied)
         events = collect(generation)
     except ContextLengthExceeded as error:
         error.param = "input"
         raise
-    items = OutputItems()
     for event in events:
         items.read(event)
     finished = events[-1]

@@ -103,9 +103,9 @@ class ResponseEvents:
     content_type = "text/event-stream; charset=utf-8"
     heartbeat = b": keep-alive\n\n"
 
-    def __init__(self, head: ResponseHead) -> None:
+    def __init__(self, head: ResponseHead, items: OutputItems) -> None:
         self._head = head
-        self._items = OutputItems()
+        self._items = items
         self._number = 0
 
     def frame(self, event: Content, /) -> bytes:

@@ -1,6 +1,6 @@
 """The body of `POST /v1/responses`: items become messages, flat tools and formats what the other endpoints know."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,8 +8,8 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import OneOf, Range
 
 from rkllama_flask.api.openai.fields import Arguments, Content, ResponseFormat, ToolChoiceField, json_schema
-from rkllama_flask.api.openai.schemas import EFFORTS, AnswerSchema, FunctionSchema, MessageSchema
-from rkllama_flask.api.schema import Boolean, Integer, Nested, Object, RequestSchema, String, Unapplied
+from rkllama_flask.api.openai.schemas import EFFORTS, VERBOSITIES, AnswerSchema, FunctionSchema, MessageSchema
+from rkllama_flask.api.schema import Boolean, EitherOf, Integer, List, Nested, Object, RequestSchema, String, Unapplied
 from rkllama_flask.generation.request import JsonFormat
 
 _OTHER_SERVICES = frozenset(
@@ -35,6 +35,7 @@ class MessageItemSchema(MessageSchema):
 class CallItemSchema(RequestSchema):
     call_id = String(required=True)
     name = String(required=True)
+    namespace = String()
     arguments = Arguments(load_default="{}")
 
 
@@ -54,6 +55,11 @@ _SCHEMAS: dict[str, RequestSchema] = {
     "function_call_output": CallOutputItemSchema(),
     "reasoning": ReasoningItemSchema(),
 }
+
+
+def full_name(namespace: str | None, name: str) -> str:
+    """How the model is told of a function."""
+    return f"{namespace}.{name}" if namespace else name
 
 
 class Items(fields.Field[list[dict[str, Any]]]):
@@ -108,7 +114,8 @@ def _add(messages: list[dict[str, Any]], item: Any) -> None:
     read: dict[str, Any] = _SCHEMAS[kind].load(item)
     match kind:
         case "function_call":
-            call = {"id": read["call_id"], "function": {"name": read["name"], "arguments": read["arguments"]}}
+            name = full_name(read.get("namespace"), read["name"])
+            call = {"id": read["call_id"], "function": {"name": name, "arguments": read["arguments"]}}
             _assistant(messages).setdefault("tool_calls", []).append(call)
         case "function_call_output":
             messages.append({"role": "tool", "tool_call_id": read["call_id"], "content": read["output"]})
@@ -132,7 +139,10 @@ def _join(message: dict[str, Any], name: str, text: str) -> None:
 
 
 class Tools(fields.Field[list[dict[str, Any]]]):
-    """The functions among the tools, in the form that chat completions give them."""
+    """The functions among the tools, in the form that chat completions give them.
+
+    Those in a namespace have a full name, and `namespace` beside the function.
+    """
 
     _function = FunctionSchema()
 
@@ -142,11 +152,30 @@ class Tools(fields.Field[list[dict[str, Any]]]):
         found = []
         for index, tool in enumerate(value):
             with _at(index):
-                if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
-                    raise ValidationError("must be an object with a type")
-                if tool["type"] == "function":
-                    found.append({"function": self._function.load(tool)})
+                found += self._functions(tool)
         return found
+
+    def _functions(self, tool: Any) -> list[dict[str, Any]]:
+        match tool:
+            case {"type": "function"}:
+                return [{"type": "function", "function": self._function.load(tool)}]
+            case {"type": "namespace"}:
+                read: dict[str, Any] = NamespaceSchema().load(tool)
+                space, inner = read["name"], read["tools"]
+                for one in inner:
+                    one["function"]["name"] = full_name(space, one["function"]["name"])
+                return [{**one, "namespace": space} for one in inner]
+            case {"type": str()}:
+                return []
+            case _:
+                raise ValidationError("must be an object with a type")
+
+
+class NamespaceSchema(RequestSchema):
+    """Functions under one name, as coding clients group those of a tool server."""
+
+    name = String(required=True)
+    tools = Tools(load_default=list)
 
 
 class FlatToolChoice(ToolChoiceField):
@@ -168,7 +197,7 @@ class FlatFormat(ResponseFormat):
 
 class TextSchema(RequestSchema):
     format = FlatFormat()
-    verbosity = String(validate=OneOf(["low", "medium", "high"]))
+    verbosity = String(validate=OneOf(VERBOSITIES))
 
 
 class ReasoningSchema(RequestSchema):
@@ -192,19 +221,28 @@ class ResponseSchema(AnswerSchema):
     metadata = Object(load_default=dict)
 
     previous_response_id = String()
-    conversation = fields.Raw()
-    prompt = fields.Raw()
+    conversation = EitherOf(String(), Object(), invalid="must be a string or an object")
+    prompt = Object()
 
-    top_logprobs = Unapplied(neutral=(0,))
-    truncation = Unapplied(neutral=("disabled",))
-    background = Unapplied(neutral=(False,))
-    context_management = Unapplied(neutral=([],))
-    moderation = Unapplied()
+    store = Boolean()
+    include = List(String())
+    max_tool_calls = Integer(validate=Range(min=0))
+
+    top_logprobs = Unapplied(Integer(validate=Range(0, 20)), neutral=(0,))
+    truncation = Unapplied(String(validate=OneOf(["auto", "disabled"])), neutral=("disabled",))
+    background = Unapplied(Boolean(), neutral=(False,))
+    context_management = Unapplied(List(Object()), neutral=([],))
+    moderation = Unapplied(Object())
+
+
+def namespaces_of(tools: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The namespaces of the functions that have one, by the function's full name."""
+    return {tool["function"]["name"]: tool["namespace"] for tool in tools if "namespace" in tool}
 
 
 def unapplied_parts(body: Mapping[str, Any], checked: Mapping[str, Any]) -> tuple[str, ...]:
     """What is known and can't be honoured below the first level: a length of the text, tools of other kinds."""
-    skipped = len(body.get("tools") or ()) > len(checked["tools"])
+    skipped = any(tool["type"] not in ("function", "namespace") for tool in body.get("tools") or ())
     return (
         *(("tools",) if skipped else ()),
         *(("text.verbosity",) if checked["text"].get("verbosity", "medium") != "medium" else ()),

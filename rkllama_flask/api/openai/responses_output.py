@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from rkllama_flask.generation.events import Content, Finished, Reasoning, Text, ToolArguments, ToolCallStarted
@@ -17,10 +18,11 @@ class OutputItems:
     """Turns an answer's events into items; one is open at a time. `items` are those that have begun, in order.
 
     White space alone is no message, for models like to put some between thoughts and calls; but an answer that has
-    nothing else ends with one.
+    nothing else ends with one. `namespaces` are those of functions by their full names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, namespaces: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._namespaces = namespaces
         self.items: list[Item] = []
         self._open: Item | None = None
         self._text = ""
@@ -34,7 +36,7 @@ class OutputItems:
             case Reasoning(text):
                 return self._grow("reasoning", text)
             case ToolCallStarted(_, call_id, name):
-                return self._begin("function_call", call_id=call_id, name=name, arguments="", status="in_progress")
+                return self._begin_call(call_id, name)
             case ToolArguments(_, text):
                 return self._delta("function_call", text)
             case Finished():
@@ -97,6 +99,11 @@ class OutputItems:
         events = self._begin("reasoning", summary=[], status="in_progress")
         part = {"type": "response.reasoning_summary_part.added", **self._place(self.items[-1]), "summary_index": 0}
         return [*events, {**part, "part": {"type": "summary_text", "text": ""}}]
+
+    def _begin_call(self, call_id: str, name: str) -> list[ItemEvent]:
+        space = self._namespaces.get(name)
+        named = {"name": name.removeprefix(f"{space}."), "namespace": space} if space else {"name": name}
+        return self._begin("function_call", call_id=call_id, **named, arguments="", status="in_progress")
 
     def _begin(self, kind: str, **fields: Any) -> list[ItemEvent]:
         closing = self.close("completed")

@@ -1,17 +1,18 @@
 """The request bodies of chat completions, completions and embeddings: what is honoured, and what is only known.
 
-A field of the specification that changes nothing in an answer (`user`, `metadata`, `store`, …) is accepted by not being
-here. One that would change it and can't be honoured is `Unapplied`: its name is told to the client.
+A field of the specification that changes nothing in an answer (`user`, `store`, …) is here for its type alone. One that
+would change the answer and can't be honoured is `Unapplied`: its name is told to the client.
 """
 
 from typing import Any
 
-from marshmallow import ValidationError, validates_schema
+from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
-from rkllama_flask.api.openai.fields import Arguments, Content, Prompts, ResponseFormat, ToolChoiceField
+from rkllama_flask.api.openai.fields import Arguments, Content, FunctionChoice, Prompts, ResponseFormat, ToolChoiceField
 from rkllama_flask.api.schema import (
     Boolean,
+    EitherOf,
     Integer,
     List,
     Nested,
@@ -23,6 +24,7 @@ from rkllama_flask.api.schema import (
     Unapplied,
 )
 
+VERBOSITIES = ("low", "medium", "high")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _NAME = Length(min=1, max=256, error="must have 1 to 256 characters")
@@ -67,8 +69,17 @@ class FunctionSchema(RequestSchema):
 
 
 class ToolSchema(RequestSchema):
-    type = String(load_default="function", validate=OneOf(["function"]))
-    function = Nested(FunctionSchema, required=True)
+    """A tool. Custom ones are free text that only a grammar could keep in form: they can't be offered."""
+
+    type = String(load_default="function", validate=OneOf(["function", "custom"]))
+    function = Nested(FunctionSchema)
+    custom = Object()
+
+    @validates_schema
+    def _check_kind(self, data: dict[str, Any], **_: Any) -> None:
+        kind = data.get("type")
+        if kind in ("function", "custom") and kind not in data:
+            raise ValidationError("is required", kind)
 
 
 class StreamOptionsSchema(RequestSchema):
@@ -82,6 +93,13 @@ class ReasoningSchema(RequestSchema):
 
 class AnswerSchema(RequestSchema):
     """What every request for an answer has."""
+
+    user = String()
+    safety_identifier = String()
+    service_tier = String()
+    prompt_cache_key = String()
+    prompt_cache_options = Object()
+    prompt_cache_retention = String()
 
     model = String()
     stream = Boolean(load_default=False)
@@ -99,14 +117,17 @@ class AnswerSchema(RequestSchema):
     mirostat_tau = Number(validate=Range(min=0))
     mirostat_eta = Number(validate=Range(min=0))
 
-    seed = Unapplied()
-    min_p = Unapplied(neutral=(0, 0.0))
-    typical_p = Unapplied(neutral=(1, 1.0))
-    tfs_z = Unapplied(neutral=(1, 1.0))
-    repeat_last_n = Unapplied()
-    logit_bias = Unapplied(neutral=({}, []))
-    grammar = Unapplied(neutral=("",))
-    json_schema = Unapplied(neutral=({},))
+    seed = Unapplied(Integer())
+    min_p = Unapplied(Number(), neutral=(0, 0.0))
+    typical_p = Unapplied(Number(), neutral=(1, 1.0))
+    tfs_z = Unapplied(Number(), neutral=(1, 1.0))
+    repeat_last_n = Unapplied(Integer())
+    logit_bias = Unapplied(
+        EitherOf(Object(values=Number()), List(List(fields.Raw())), invalid="must be an object of numbers by token id"),
+        neutral=({}, []),
+    )
+    grammar = Unapplied(String(), neutral=("",))
+    json_schema = Unapplied(Object(), neutral=({},))
 
 
 class CommonSchema(AnswerSchema):
@@ -125,6 +146,8 @@ class ChatSchema(CommonSchema):
     tools = List(Nested(ToolSchema), load_default=list)
     tool_choice = ToolChoiceField()
     parallel_tool_calls = Boolean(load_default=True)
+    functions = List(Nested(FunctionSchema), load_default=list)
+    function_call = FunctionChoice()
     response_format = ResponseFormat()
     reasoning_effort = String(validate=OneOf(EFFORTS))
     reasoning = Nested(ReasoningSchema)
@@ -134,14 +157,16 @@ class ChatSchema(CommonSchema):
         String(validate=OneOf(["text"], error="must be 'text': the models here write only text")), validate=_NOT_EMPTY
     )
 
-    logprobs = Unapplied(neutral=(False,))
-    top_logprobs = Unapplied(neutral=(0,))
-    verbosity = Unapplied(neutral=("medium",))
-    audio = Unapplied()
-    web_search_options = Unapplied()
-    moderation = Unapplied()
-    functions = Unapplied(neutral=([],))
-    function_call = Unapplied(neutral=("none", "auto"))
+    metadata = Object()
+    store = Boolean()
+    prediction = Object()
+
+    logprobs = Unapplied(Boolean(), neutral=(False,))
+    top_logprobs = Unapplied(Integer(validate=Range(0, 20)), neutral=(0,))
+    verbosity = Unapplied(String(validate=OneOf(VERBOSITIES)), neutral=("medium",))
+    audio = Unapplied(Object())
+    web_search_options = Unapplied(Object())
+    moderation = Unapplied(Object())
 
 
 class CompletionSchema(CommonSchema):
@@ -151,8 +176,8 @@ class CompletionSchema(CommonSchema):
     suffix = String()
     echo = Boolean(load_default=False)
 
-    logprobs = Unapplied()
-    best_of = Unapplied(neutral=(1,))
+    logprobs = Unapplied(Integer(validate=Range(0, 5)))
+    best_of = Unapplied(Integer(validate=Range(0, 20)), neutral=(0, 1))
 
 
 class EmbeddingSchema(RequestSchema):
@@ -162,3 +187,5 @@ class EmbeddingSchema(RequestSchema):
     input = Prompts(required=True)
     encoding_format = String(load_default="float", validate=OneOf(["float", "base64"]))
     dimensions = Integer(validate=Range(min=1))
+    truncate = Boolean(load_default=False)
+    user = String()

@@ -160,6 +160,22 @@ def test_tools_lie_flat_and_those_that_are_no_functions_are_skipped_and_named(ap
     assert response.json["tool_choice"] == {"type": "function", "name": "weather"}
 
 
+def test_functions_of_a_namespace_are_offered_by_their_full_name_and_called_by_both(api: Api) -> None:
+    space = {"type": "namespace", "name": "sky", "description": "", "tools": [WEATHER]}
+    told = [
+        {"role": "user", "content": "Hi"},
+        {"type": "function_call", "call_id": "c", "namespace": "sky", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "Rain."},
+    ]
+    api.inference.script = (ToolCallStarted(0, "call_1", "sky.weather"), finished("tool_calls"))
+    [call] = respond(api, tools=[space], input=told)["output"]
+    assert (call["namespace"], call["name"]) == ("sky", "weather")
+    request = api.inference.requests[-1]
+    assert [tool.name for tool in request.tools] == ["sky.weather"]
+    assert request.messages[1].tool_calls == (ToolCall("sky.weather", "{}", "c"),)
+    assert stream(api, tools=[space])[-1]["response"]["output"][0]["namespace"] == "sky"
+
+
 def test_allowed_tools_lie_flat_too(api: Api) -> None:
     other = WEATHER | {"name": "other"}
     allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "other"}]}

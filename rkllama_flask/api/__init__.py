@@ -5,13 +5,14 @@ from flask import Flask
 
 def register(app: Flask) -> None:
     """Give `app` every route, and what all of them share: request ids, admission, errors in each API's own shape."""
-    from rkllama_flask.api import anthropic, cache, context, errors, models, ollama, openai, ops, security
+    from rkllama_flask.api import anthropic, cache, context, docs, errors, models, ollama, openai, ops, security
 
     app.json.sort_keys = False  # type: ignore[attr-defined]  # answers keep the order their API documents
     context.install(app)
     security.install(app)
     errors.install(app, [openai.dialect, ollama.dialect, anthropic.dialect])
     app.register_blueprint(ops.blueprint)
+    app.register_blueprint(docs.blueprint)
     app.register_blueprint(ollama.blueprint)
     for blueprint in (openai.blueprint, anthropic.blueprint, models.blueprint, cache.blueprint):
         app.register_blueprint(blueprint, url_prefix="/v1")

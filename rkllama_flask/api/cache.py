@@ -9,10 +9,13 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from marshmallow.validate import Length
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import services
 from rkllama_flask.api.openai.neutral import messages_of
 from rkllama_flask.api.openai.schemas import MessageSchema
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.schema import List, Nested, RequestSchema, String
 from rkllama_flask.catalog.names import parse
 from rkllama_flask.errors import InvalidRequest, ModelNotFound
@@ -37,6 +40,8 @@ _schema = CacheSchema()
 
 
 @blueprint.post("/cache/<path:model_name>")
+@accepts(CacheSchema, examples.CACHE)
+@returns(replies.CACHE_CREATED)
 def create_cache(model_name: str) -> Response:
     """Compute an opening once and keep it; a cache of the same name is made anew."""
     fields = _schema.read(read_json())
@@ -60,12 +65,14 @@ def create_cache(model_name: str) -> Response:
 
 
 @blueprint.get("/cache")
+@returns(replies.CACHES)
 def list_all_caches() -> Response:
     """The caches of all models, and the room they take."""
     return _listed(None)
 
 
 @blueprint.get("/cache/<path:place>")
+@returns(replies.CACHE)
 def look_at_caches(place: str) -> Response:
     """The caches of a model, or one of them: a model's name may hold a slash, so models go first."""
     model, name = _resolve(place)
@@ -75,6 +82,7 @@ def look_at_caches(place: str) -> Response:
 
 
 @blueprint.delete("/cache/<path:place>")
+@returns(replies.CACHE_DELETED)
 def delete_cache(place: str) -> Response:
     """Remove one cache, named or automatic."""
     model, name = _resolve(place)

@@ -8,8 +8,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from marshmallow.validate import Range
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import services
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.pulling import PullEvents, PullLines
 from rkllama_flask.api.schema import Boolean, Integer, RequestSchema, String
 from rkllama_flask.api.streaming import collect, stream
@@ -42,6 +45,8 @@ _unload = UnloadSchema()
 
 
 @blueprint.post("/models/load")
+@accepts(LoadSchema, examples.LOAD)
+@returns(replies.LOADED)
 def load_model() -> Response:
     """Load a model and keep it until it is unloaded; answers when it is ready."""
     fields = _load.read(read_json())
@@ -58,6 +63,8 @@ def load_model() -> Response:
 
 
 @blueprint.post("/models/unload")
+@accepts(UnloadSchema, examples.UNLOAD)
+@returns(replies.UNLOADED)
 def unload_model() -> Response:
     """Unload one model, or all of them; a running answer ends first."""
     name = _unload.read(read_json()).get("model")
@@ -70,6 +77,8 @@ def unload_model() -> Response:
 
 
 @blueprint.post("/models/download")
+@accepts(DownloadSchema, examples.DOWNLOAD)
+@returns(replies.DOWNLOADED, stream=replies.PULL_LINES)
 def download_model() -> Response:
     """Fetch a model from Hugging Face; answers when it is here, or with `stream` tells each step as a line of JSON."""
     fields = _download.read(read_json())
@@ -89,6 +98,7 @@ def download_model() -> Response:
 
 
 @blueprint.get("/models/available")
+@returns(replies.AVAILABLE)
 def list_available_models() -> Response:
     """Every model on disk, and which of them is loaded."""
     loaded = _loaded_names()
@@ -105,6 +115,7 @@ def list_available_models() -> Response:
 
 
 @blueprint.get("/models/loaded")
+@returns(replies.RESIDENT)
 def list_loaded_models() -> Response:
     """The model that answers when none is named, and all that are loaded, the most recently used first."""
     loaded = _loaded_names()

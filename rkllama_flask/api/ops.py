@@ -3,7 +3,9 @@
 from flask import Blueprint, Response, jsonify
 
 import rkllama_flask
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.context import services
+from rkllama_flask.api.openapi import returns
 from rkllama_flask.errors import Unavailable
 
 blueprint = Blueprint("ops", __name__)
@@ -17,6 +19,7 @@ class NotReady(Unavailable):
 
 @blueprint.get("/health")
 @blueprint.get("/v1/health")
+@returns(replies.HEALTH)
 def health() -> Response:
     """How the server stands. 200 as long as it can answer at all."""
     inference, config = services().inference, services().config
@@ -44,12 +47,14 @@ def health() -> Response:
 
 @blueprint.delete("/health/crashes")
 @blueprint.delete("/v1/health/crashes")
+@returns(replies.CLEARED)
 def forget_crashes() -> Response:
     """Allow again what is refused because it crashed the runtime. Waits for a running answer."""
     return jsonify(cleared=services().inference.forgive_crashes())
 
 
 @blueprint.get("/ready")
+@returns(replies.READY)
 def ready() -> Response:
     """200 when a request would be taken up now; 503 while a model loads and while the server shuts down."""
     status = services().inference.status()

@@ -18,8 +18,9 @@ from rkllama_flask.api.context import services
 from rkllama_flask.api.errors import respond
 from rkllama_flask.errors import Forbidden, RkllamaError, Unauthorized
 
-OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/ready"})
-"""What may be asked without a key: probes have none."""
+OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/ready", "/openapi.json", "/docs", "/ui"})
+OPEN_FOLDERS = ("/docs/", "/ui/")
+"""What may be asked without a key: probes have none, and pages hold nothing but what everybody can read."""
 
 _LOCAL_ORIGIN_HOSTS = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1"})  # noqa: S104 - compared, not bound
 _APP_SCHEMES = frozenset({"app", "file", "tauri", "vscode-webview", "vscode-file"})
@@ -31,6 +32,11 @@ def install(app: Flask) -> None:
     """Look at each request before it acts, and answer the browser's questions about origins."""
     app.before_request(_admit)
     app.after_request(_allow_origin)
+
+
+def is_open(path: str) -> bool:
+    """Whether this path may be asked without a key."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
 def _admit() -> Response | None:
@@ -61,7 +67,7 @@ def _check_origin() -> None:
 
 def _check_key() -> None:
     keys = services().settings.api_keys
-    if not keys or request.path in OPEN_PATHS:
+    if not keys or is_open(request.path):
         return
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     offered = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("X-Api-Key", ""))

@@ -5,6 +5,8 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.anthropic.content import Content, ContentBlocks, assemble
 from rkllama_flask.api.anthropic.framing import Head, MessageEvents
 from rkllama_flask.api.anthropic.neutral import (
@@ -19,6 +21,7 @@ from rkllama_flask.api.anthropic.neutral import (
 from rkllama_flask.api.anthropic.schemas import CountSchema, MessagesSchema
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.errors import UnsupportedRequest
 from rkllama_flask.generation.events import Finished
@@ -28,6 +31,8 @@ _messages = MessagesSchema()
 _count = CountSchema()
 
 
+@accepts(MessagesSchema, examples.MESSAGES)
+@returns(replies.MESSAGE, stream=replies.MESSAGE_EVENTS)
 def create_message() -> Response:
     """Answer a conversation, streamed or whole."""
     body = read_json()
@@ -49,6 +54,8 @@ def create_message() -> Response:
     return response
 
 
+@accepts(CountSchema, examples.COUNT)
+@returns(replies.COUNT)
 def count_tokens() -> Response:
     """The tokens of the prompt that a conversation makes. Raises UnsupportedRequest where they can't be counted."""
     request = generation_request(_count.read(read_json()))

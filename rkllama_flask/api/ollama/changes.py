@@ -6,10 +6,13 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.context import services
 from rkllama_flask.api.ollama.framing import CONTENT_TYPE, Fields, line
 from rkllama_flask.api.ollama.names import find_model, quoted, required
 from rkllama_flask.api.ollama.schemas import CopySchema, CreateSchema, NamedSchema, model_name
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import unapplied_header
 from rkllama_flask.catalog import names
 from rkllama_flask.catalog.modelfile import Written, compose, inherit, parse
@@ -22,6 +25,8 @@ _named = NamedSchema()
 _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 
+@accepts(CopySchema, examples.OLLAMA_COPY)
+@returns()
 def copy_model() -> Response:
     """`POST /api/copy`: another name for a model; the weights are shared."""
     fields = _copy.read_body()
@@ -35,6 +40,8 @@ def copy_model() -> Response:
     return Response(status=200)
 
 
+@accepts(NamedSchema, examples.OLLAMA_DELETE)
+@returns()
 def delete_model() -> Response:
     """`DELETE /api/delete`: take a model away. Memory that its weights hold is freed when no name has them any more."""
     name = required(model_name(_named.read_body()))
@@ -49,6 +56,8 @@ def delete_model() -> Response:
     return Response(status=200)
 
 
+@accepts(CreateSchema, examples.OLLAMA_CREATE)
+@returns(replies.OLLAMA_STATUS, stream=replies.OLLAMA_CREATE_LINES)
 def create_model() -> Response:
     """`POST /api/create`: a model made of one that is here, with other words or parameters around it."""
     fields = _create.read_body()
@@ -62,18 +71,22 @@ def create_model() -> Response:
     return response
 
 
+@accepts(NamedSchema, examples.OLLAMA_NAME)
+@returns(refused=400)
 def push_model() -> Response:
     """`POST /api/push`: always refused."""
     find_model(required(model_name(_named.read_body())))
     raise UnsupportedRequest("models can't be pushed from here: this server has no registry of its own")
 
 
+@returns(refused=404)
 def check_blob(digest: str) -> Response:
     """`HEAD /api/blobs/:digest`: there are none."""
     _check_digest(digest)
     raise NotFound(f"blob {quoted(digest)} not found")
 
 
+@returns(refused=400)
 def store_blob(digest: str) -> Response:
     """`POST /api/blobs/:digest`: always refused."""
     _check_digest(digest)

@@ -6,11 +6,14 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.ollama.details import within_context
 from rkllama_flask.api.ollama.names import find_model, quoted, required
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.ollama.schemas import EmbeddingsSchema, EmbedSchema, model_name
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect, unapplied_header
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotFound
@@ -20,6 +23,8 @@ _embed = EmbedSchema()
 _embeddings = EmbeddingsSchema()
 
 
+@accepts(EmbedSchema, examples.OLLAMA_EMBED)
+@returns(replies.OLLAMA_EMBED)
 def embed() -> Response:
     """A vector of length 1 for each text, in order; no text loads the model, or unloads it with a keep_alive of 0."""
     begun = time.monotonic_ns()
@@ -45,6 +50,8 @@ def embed() -> Response:
     return response
 
 
+@accepts(EmbeddingsSchema, examples.OLLAMA_EMBEDDINGS)
+@returns(replies.OLLAMA_EMBEDDINGS)
 def embed_prompt() -> Response:
     """The vector of one text, as long as the model made it."""
     fields = _embeddings.read_body()

@@ -7,6 +7,8 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.ollama.details import largest_context, within_context
 from rkllama_flask.api.ollama.durations import utc_now
@@ -16,6 +18,7 @@ from rkllama_flask.api.ollama.neutral import messages_of, tools_of
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.ollama.schemas import AnswerSchema, ChatSchema, GenerateSchema, model_name
 from rkllama_flask.api.ollama.truncation import FittingAnswer
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
@@ -45,6 +48,8 @@ class _Ask:
         return options
 
 
+@accepts(GenerateSchema, examples.OLLAMA_GENERATE)
+@returns(replies.OLLAMA_GENERATE, stream=replies.OLLAMA_GENERATE_LINES)
 def generate() -> Response:
     """Answer a prompt; an empty one loads the model, or unloads it with a keep_alive of 0."""
     fields = _generate.read_body()
@@ -70,6 +75,8 @@ def generate() -> Response:
     return _answer(ask, request, ending=_context(services().inference, request))
 
 
+@accepts(ChatSchema, examples.OLLAMA_CHAT)
+@returns(replies.OLLAMA_CHAT, stream=replies.OLLAMA_CHAT_LINES)
 def chat() -> Response:
     """Answer a conversation; an empty one loads the model, or unloads it with a keep_alive of 0."""
     fields = _chat.read_body()

@@ -5,17 +5,21 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.context import services
 from rkllama_flask.api.ollama.details import details, identity, model_info, parameters_text
 from rkllama_flask.api.ollama.durations import NEVER, local_time
 from rkllama_flask.api.ollama.names import display_name, find_model, required
 from rkllama_flask.api.ollama.schemas import NamedSchema, model_name
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.errors import ModelNotFound
 from rkllama_flask.generation.templates import ChatTemplate
 
 _schema = NamedSchema()
 
 
+@returns(replies.OLLAMA_TAGS)
 def list_models() -> Response:
     """`GET /api/tags`: every model on disk, the newest first."""
     inference = services().inference
@@ -33,6 +37,7 @@ def list_models() -> Response:
     )
 
 
+@returns(replies.OLLAMA_PS)
 def list_loaded_models() -> Response:
     """`GET /api/ps`: the loaded models, the one that stays longest first."""
     never = time.time() + NEVER
@@ -52,6 +57,8 @@ def list_loaded_models() -> Response:
     )
 
 
+@accepts(NamedSchema, examples.OLLAMA_NAME)
+@returns(replies.OLLAMA_SHOW)
 def show_model() -> Response:
     """`POST /api/show`: all that is known about one model."""
     name = required(model_name(_schema.read_body()))

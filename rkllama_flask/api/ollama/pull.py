@@ -2,7 +2,10 @@
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.ollama.schemas import NamedSchema, model_name
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.pulling import PullEvents, PullLines
 from rkllama_flask.api.schema import Boolean
 from rkllama_flask.api.streaming import collect, stream
@@ -18,6 +21,8 @@ class PullSchema(NamedSchema):
 _pull = PullSchema()
 
 
+@accepts(PullSchema, examples.OLLAMA_PULL)
+@returns(replies.OLLAMA_STATUS, stream=replies.PULL_LINES)
 def pull_model() -> Response:
     """Fetch a model; one that is here already is looked up again, and ends in success as well."""
     fields = _pull.read_body()

@@ -5,6 +5,8 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
@@ -21,12 +23,15 @@ from rkllama_flask.api.openai.neutral import (
 )
 from rkllama_flask.api.openai.schemas import ChatSchema
 from rkllama_flask.api.openai.usage import render_timings, render_usage
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect, stream, unapplied_header
 from rkllama_flask.generation.request import GenerationRequest
 
 _schema = ChatSchema()
 
 
+@accepts(ChatSchema, examples.CHAT)
+@returns(replies.CHAT, stream=replies.CHAT_CHUNKS)
 def create_chat_completion() -> Response:
     """Answer a conversation, streamed or whole."""
     body = read_json()

@@ -5,6 +5,8 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
@@ -13,6 +15,7 @@ from rkllama_flask.api.openai.framing import Head, TextChunks
 from rkllama_flask.api.openai.neutral import limit_of, sampling_of, unapplied_sampling
 from rkllama_flask.api.openai.schemas import CompletionSchema
 from rkllama_flask.api.openai.usage import render_timings, render_usage
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
@@ -21,6 +24,8 @@ from rkllama_flask.generation.request import GenerationRequest
 _schema = CompletionSchema()
 
 
+@accepts(CompletionSchema, examples.COMPLETION)
+@returns(replies.COMPLETION, stream=replies.COMPLETION_CHUNKS)
 def create_completion() -> Response:
     """Continue one prompt or several, streamed or whole."""
     body = read_json()

@@ -7,15 +7,20 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.schemas import EmbeddingSchema
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest
 
 _schema = EmbeddingSchema()
 
 
+@accepts(EmbeddingSchema, examples.EMBEDDING)
+@returns(replies.EMBEDDING)
 def create_embedding() -> Response:
     """A vector for each input, in order; an input that is too long is refused, or cut where `truncate` says so."""
     fields = _schema.read(read_json())

@@ -9,11 +9,14 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.anthropic import models as anthropic
 from rkllama_flask.api.context import services
+from rkllama_flask.api.openapi import returns
 from rkllama_flask.catalog.model import Model
 
 
+@returns(replies.MODELS)
 def list_models() -> Response:
     """Every model on disk."""
     if anthropic.asked():
@@ -23,6 +26,7 @@ def list_models() -> Response:
     return jsonify(object="list", data=models, has_more=False, first_id=names[0], last_id=names[-1])
 
 
+@returns(replies.MODEL)
 def retrieve_model(name: str) -> Response:
     """One model under the name it was asked by, which may hold `:` and `/`. Raises ModelNotFound."""
     if anthropic.asked():

@@ -5,6 +5,8 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from rkllama_flask.api import openapi_examples as examples
+from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.neutral import (
@@ -18,6 +20,7 @@ from rkllama_flask.api.openai.neutral import (
 from rkllama_flask.api.openai.responses_framing import ResponseEvents, ResponseHead
 from rkllama_flask.api.openai.responses_input import ResponseSchema, namespaces_of, unapplied_parts
 from rkllama_flask.api.openai.responses_output import OutputItems
+from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
 from rkllama_flask.generation.events import Content, Finished
@@ -31,6 +34,8 @@ _STORED = {
 }
 
 
+@accepts(ResponseSchema, examples.RESPONSE)
+@returns(replies.RESPONSE, stream=replies.RESPONSE_EVENTS)
 def create_response() -> Response:
     """Answer a conversation of items, streamed or whole."""
     body = read_json()
@@ -56,6 +61,8 @@ def create_response() -> Response:
     return response
 
 
+@accepts(ResponseSchema, examples.RESPONSE)
+@returns(replies.INPUT_TOKENS)
 def count_input_tokens() -> Response:
     """The tokens of the prompt that the items make. Raises UnsupportedRequest where they can't be counted."""
     request = _request(_schema.read(read_json()))

@@ -4,9 +4,8 @@ import argparse
 import os
 import sys
 
-from client import Client, ServerError
-
-import cache
+from scripts.benchmarks import cache, own_cost
+from scripts.benchmarks.client import Client, ServerError
 
 
 def main() -> int:
@@ -17,9 +16,10 @@ def main() -> int:
     subcommands = parser.add_subparsers(required=True, metavar="WHAT")
     for module in (cache,):
         module.add_to(subcommands, server)
+    own_cost.add_to(subcommands)
     arguments = parser.parse_args()
     try:
-        arguments.run(Client(arguments.url, api_key=arguments.api_key), arguments)
+        arguments.run(arguments)
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1

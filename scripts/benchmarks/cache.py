@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from client import Answer, Client, ServerError
+from scripts.benchmarks.client import Answer, Client, ServerError
 
 VOCABULARY = (
     "about after again air also answer around away back because before between big boat book boy build by call can "
@@ -31,8 +31,9 @@ def add_to(subcommands: Any, server: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def run(client: Client, arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Measure and print; what it saves on the server it deletes again."""
+    client = Client(arguments.url, api_key=arguments.api_key)
     model = arguments.model or client.call("GET", "/v1/models/loaded")["model_name"]
     if not model:
         raise ServerError("No model is loaded: name one with --model.")

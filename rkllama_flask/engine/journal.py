@@ -1,7 +1,11 @@
 """What the next process must know if the runtime kills this one: its model, and what it was doing.
 
-The engine thread writes it, atomically, before each load and run; it holds a hash of the request, never its text.
-A process that crashed leaves it behind; it is read once the NPU is ours, because a reload overlaps two processes.
+The engine thread writes it; it holds a hash of the request, never its text. A process that crashed leaves it behind; it
+is read once the NPU is ours, because a reload overlaps two processes.
+
+Models come and go seldom: they stand in a file that is replaced as a whole. What is being done changes twice a run, and
+replacing a file would be the dearest part of it: it stands on the first line of a second file, in place. One small
+write is whole whenever the process dies.
 """
 
 import json
@@ -21,6 +25,8 @@ class Journal:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self._doing_path = path and path.with_suffix(".doing")
+        self._doing_file: int | None = None
         self.crashes: dict[str, int] = {}
         self._resident: tuple[ModelSpec, float] | None = None
         self._doing: str | None = None
@@ -33,10 +39,11 @@ class Journal:
         """
         left = self._read()
         self.crashes = {str(key): int(count) for key, count in left.get("crashes", {}).items()}
-        doing = left.get("doing")
+        doing = self._read_doing()
         if doing:
             self.crashes[doing] = self.crashes.get(doing, 0) + 1
             self._write()
+            self._write_doing("")
         if "model" not in left:
             return None
         keep_alive = left["keep_alive"]
@@ -48,14 +55,14 @@ class Journal:
     def begin(self, key: str) -> None:
         """About to do what `key` names."""
         self._doing = key
-        self._write()
+        self._write_doing(key)
 
     def end(self) -> None:
         """It is over, and this process lives."""
-        if self._doing:
-            self.crashes.pop(self._doing, None)
+        if self._doing and self.crashes.pop(self._doing, None):
+            self._write()
         self._doing = None
-        self._write()
+        self._write_doing("")
 
     def keep(self, spec: ModelSpec | None, keep_alive: float = math.inf) -> None:
         """Remember the model to load again; None when there is none."""
@@ -78,6 +85,11 @@ class Journal:
         if self._left:
             return
         self._resident = self._doing = None
+        if self._doing_file is not None:
+            os.close(self._doing_file)
+            self._doing_file = None
+        if self._doing_path is not None:
+            self._doing_path.unlink(missing_ok=True)
         if self.crashes or self._path is None:
             self._write()
         else:
@@ -92,12 +104,27 @@ class Journal:
             return {}
         return left if isinstance(left, dict) else {}
 
+    def _read_doing(self) -> str:
+        try:
+            return self._doing_path.read_text(encoding="utf-8").partition("\n")[0] if self._doing_path else ""
+        except (OSError, ValueError):
+            return ""
+
+    def _write_doing(self, key: str) -> None:
+        if self._doing_path is None or self._left:
+            return
+        try:
+            if self._doing_file is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+                self._doing_file = os.open(self._doing_path, flags, 0o600)
+            os.pwrite(self._doing_file, f"{key}\n".encode(), 0)
+        except OSError:
+            self._doing_path = None  # as for the other file
+
     def _write(self) -> None:
         if self._path is None or self._left:
             return
         state: dict[str, Any] = {"crashes": self.crashes}
-        if self._doing:
-            state["doing"] = self._doing
         if self._resident:
             spec, keep_alive = self._resident
             state["model"] = _spec_to_json(spec)

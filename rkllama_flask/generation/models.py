@@ -62,6 +62,7 @@ class Models:
         """
         if name:
             return self._catalog.find(name)
+        ready = self.status().ready  # asked first: what is restored meanwhile must not be missed
         for resident in self.resident():
             return resident.model
         if self._default_model:
@@ -69,7 +70,7 @@ class Models:
         models = self._catalog.list()
         if len(models) == 1:
             return models[0]
-        if not self.status().ready:
+        if not ready:
             raise NoModelYet("No model is loaded yet. Try again in a moment.", retry_after=1)
         raise InvalidRequest("Name a model: none is loaded and there is no default.", param="model")
 

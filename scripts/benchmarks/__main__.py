@@ -5,7 +5,7 @@ import os
 import sys
 
 from scripts.benchmarks import cache, own_cost
-from scripts.benchmarks.client import Client, ServerError
+from scripts.benchmarks.client import ServerError
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from scripts.benchmarks.wire import Address, Connection, Reply, Unreachable, ask_all
@@ -58,7 +59,7 @@ class Answer:
     @cached_property
     def gaps(self) -> list[float]:
         """Seconds between two pieces of text."""
-        return [(after - before) / 1e9 for before, after in zip(self.token_times, self.token_times[1:], strict=False)]
+        return [(after - before) / 1e9 for before, after in pairwise(self.token_times)]
 
     @property
     def cache_hit(self) -> bool | None:

@@ -11,7 +11,7 @@ class Figure(NamedTuple):
     median: float
     p95: float
     p99: float
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Figure":

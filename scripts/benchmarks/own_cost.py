@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ def flooded_stream(effort: Effort) -> Iterator[Row]:
         for _ in range(max(1, effort.repeat // 4)):
             done = False
 
-            def again(index: int, reply: Reply) -> bytes | None:
+            def again(index: int, _reply: Reply) -> bytes | None:
                 nonlocal done
                 done = done or index == 0
                 return None if done else trivial
@@ -129,9 +130,11 @@ def many_clients(effort: Effort) -> Iterator[Row]:
                 ratios.append((max(a.ended for a in answers) - answers[0].begun) / 1e9 / sum(r.seconds for r in runs))
                 first = [answer.token_times[0] for answer in answers]
                 in_order.append(float(first == sorted(first)))
-                gaps += [(after.begun - before.ended) / 1e6 for before, after in zip(runs, runs[1:], strict=False)]
+                gaps += [(after.begun - before.ended) / 1e6 for before, after in pairwise(runs)]
             yield Row(f"{count} clients at once ÷ the sum of their runs", "x", Figure.of(ratios), (1.05,))
-            yield Row(f"{count} clients answered in order of arrival", "share", Figure.of(in_order), (1,), at_least=True)
+            yield Row(
+                f"{count} clients answered in order of arrival", "share", Figure.of(in_order), (1,), at_least=True
+            )
         yield Row("gap between two runs with a full queue", "ms", Figure.of(gaps), (1.0,))
 
 
@@ -280,19 +283,23 @@ def _wait_for_runs(server: ScriptedServer, count: int) -> list[Run]:
 def add_to(subcommands: Any) -> None:
     parser = subcommands.add_parser("own-cost", help=__doc__, description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few repetitions: to see that it works")
-    parser.add_argument("--only", choices=[*SCENARIOS], nargs="+", default=[*SCENARIOS], metavar="WHAT", help="of: %(choices)s")
+    parser.add_argument(
+        "--only", choices=[*SCENARIOS], nargs="+", default=[*SCENARIOS], metavar="WHAT", help="of: %(choices)s"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     effort = QUICK if arguments.quick else FULL
-    rows = []
+    rows: list[Row] = []
     for name in tqdm(arguments.only, unit="scenario", leave=False, disable=None):
         rows += SCENARIOS[name](effort)
     print(table(rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps([row._asdict() | {"figure": row.figure._asdict()} for row in rows], indent=1))
+        arguments.json.write_text(
+            json.dumps([row._asdict() | {"figure": row.figure._asdict()} for row in rows], indent=1)
+        )
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -303,7 +310,9 @@ def table(rows: Sequence[Row]) -> str:
         bar = " / ".join(f"{value:,g}" for value in row.bars)
         bar = f"{'≥' if row.at_least else '≤'} {bar}" + (f" ({row.tail})" if row.tail else "")
         mark = "kept" if row.kept else "missed"
-        lines.append(f"| {row.name}, {row.unit} | {_show(median)} | {_show(p95)} | {_show(p99)} | {count} | {bar} | {mark} |")
+        lines.append(
+            f"| {row.name}, {row.unit} | {_show(median)} | {_show(p95)} | {_show(p99)} | {count} | {bar} | {mark} |"
+        )
     return "\n".join(lines)
 
 

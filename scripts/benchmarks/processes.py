@@ -47,7 +47,9 @@ def listening(port: int) -> int | None:
         path = Path(f"/proc/net/{table}")
         if path.exists():
             rows = [line.split() for line in path.read_text().splitlines()[1:]]
-            sockets |= {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+            sockets |= {
+                f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port
+            }
     holders = [pid for pid in _numbers() if sockets & _files(pid)]
     return next((pid for pid in holders if _parent(pid) not in holders), None)
 

@@ -53,7 +53,8 @@ class ScriptedServer(NamedTuple):
     def runs(self) -> list[Run]:
         """Every run that is over, in order."""
         found: list[Run] = []
-        begun, callbacks = 0, []
+        begun = 0
+        callbacks: list[int] = []
         for line in self.journal.read_text(errors="replace").splitlines() if self.journal.exists() else ():
             moment, _, _, what, *values = line.split(" ", 6)
             if what == "run":

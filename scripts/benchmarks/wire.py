@@ -95,7 +95,7 @@ class Reply:
         start = len(self._raw) - len(self._rest)
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
             return [(self._rest, len(self._raw))]
-        parts = []
+        parts: list[tuple[bytes, int]] = []
         while True:
             end = self._raw.index(b"\r\n", start)
             size = int(self._raw[start:end].split(b";")[0], 16)
@@ -124,13 +124,17 @@ class Connection:
         self._chunked = False
         self._head = self._tail = b""
 
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
     def open(self) -> None:
         """Connect, if it is not yet. Raises Unreachable."""
         if self._socket is None:
             try:
                 self._socket = socket.create_connection((self.address.host, self.address.port), timeout=TIMEOUT)
             except OSError as error:
-                raise Unreachable(f"No answer from {self.address.host}:{self.address.port}: {error}") from error
+                raise Unreachable(f"No answer from http://{self.address.host}:{self.address.port}: {error}") from error
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> int:
@@ -245,7 +249,7 @@ def ask_all(
             following = again(index, reply)
             if following is None:
                 waiting -= 1
-                if connection._socket is not None:  # noqa: SLF001
+                if connection.is_open:
                     poll.unregister(number)
                 continue
             connection.send(following)

@@ -8,8 +8,8 @@ from tests.serving import ROOT, Server
 
 
 def benchmark(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(ROOT / "scripts/benchmarks"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "scripts.benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_cold_automatic_and_named_are_printed_side_by_side(serve: Callable[..., Server]) -> None:

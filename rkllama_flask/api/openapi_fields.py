@@ -14,11 +14,12 @@ from rkllama_flask.api.ollama import fields as ollama
 from rkllama_flask.api.ollama.options import HONOURED, NAMED
 from rkllama_flask.api.openai import fields as openai
 from rkllama_flask.api.openai import responses_input as responses
-from rkllama_flask.api.schema import Boolean, StringOrList, Unapplied
+from rkllama_flask.api.schema import Boolean, EitherOf, StringOrList, Unapplied
 
 _STRING = {"type": "string"}
 _OBJECT = {"type": "object"}
 _TEXTS = {"type": "array", "items": _STRING}
+_UNAPPLIED = "Known and not honoured: the reply names it in `X-Unapplied-Parameters` where it asks for something."
 _SOME = {"minItems": 1}
 _TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}}
 
@@ -46,6 +47,7 @@ _SHAPES: Mapping[type[fields.Field[Any]], Mapping[str, Any]] = {
     openai.ToolChoiceField: {
         "anyOf": [{"type": "string", "enum": ["none", "auto", "required"]}, _format("function", "allowed_tools")]
     },
+    openai.FunctionChoice: {"anyOf": [{"type": "string", "enum": ["none", "auto"]}, _OBJECT]},
     openai.ResponseFormat: _format("text", "json_object", "json_schema", json_schema=_OBJECT),
     responses.FlatFormat: _format("text", "json_object", "json_schema", schema=_OBJECT),
     openai.Prompts: {
@@ -82,12 +84,10 @@ _SHAPES: Mapping[type[fields.Field[Any]], Mapping[str, Any]] = {
     },
     ollama.ContextField: {"description": "Token ids that an earlier reply ended with.", **_TOKENS},
     ollama.Inputs: {"anyOf": [_STRING, _TEXTS]},
-    ollama.TopLogprobs: {"type": "number", "minimum": 0, "maximum": 20},
+    ollama.TopLogprobs: {"type": "number", "minimum": 0, "maximum": 20, "description": _UNAPPLIED},
     ollama.Role: {"type": "string", "description": "`system`, `developer`, `user`, `assistant` or `tool`."},
     fields.Raw: {},
 }
-
-_UNAPPLIED = "Known and not honoured: the reply names it in `X-Unapplied-Parameters` where it asks for something."
 
 
 class _Converter(OpenAPIConverter):
@@ -105,9 +105,16 @@ class _Converter(OpenAPIConverter):
     def field2type_and_format(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
         for kind in type(field).__mro__:
             if kind in _SHAPES:
-                shape = _SHAPES[kind]
-                return {**shape, "description": _UNAPPLIED} if isinstance(field, Unapplied) else dict(shape)
+                return dict(_SHAPES[kind])
+        if isinstance(field, Unapplied):
+            return self._property(field.kind) | {"description": _UNAPPLIED}
+        if isinstance(field, EitherOf):
+            return {"anyOf": [self._property(kind) for kind in field.kinds]}
         found: dict[str, Any] = super().field2type_and_format(field)
+        return found
+
+    def _property(self, field: fields.Field[Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self.field2property(field)
         return found
 
     def field2range(self, field: fields.Field[Any], ret: Any) -> dict[str, Any]:

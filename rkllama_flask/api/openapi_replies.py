@@ -87,9 +87,9 @@ CHAT = _completion(
             "index": _INTEGER,
             "message": _object(
                 {"role": _word("assistant"), "content": _MAYBE_STRING},
-                {"reasoning_content": _STRING, "tool_calls": _list(_TOOL_CALL)},
+                {"reasoning_content": _STRING, "tool_calls": _list(_TOOL_CALL), "function_call": _ANY_OBJECT},
             ),
-            "finish_reason": _word("stop", "length", "tool_calls"),
+            "finish_reason": _word("stop", "length", "tool_calls", "function_call"),
         }
     ),
 )

@@ -100,10 +100,10 @@ class EitherOf(fields.Field[Any]):
 
     def __init__(self, *kinds: fields.Field[Any], invalid: str, **kwargs: Any) -> None:
         super().__init__(error_messages={"invalid": invalid}, **kwargs)
-        self._kinds = kinds
+        self.kinds = kinds
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Any:
-        for kind in self._kinds:
+        for kind in self.kinds:
             with suppress(ValidationError):
                 return kind.deserialize(value)
         raise self.make_error("invalid")
@@ -120,11 +120,11 @@ class Unapplied(fields.Field[Any]):
 
     def __init__(self, kind: fields.Field[Any] | None = None, *, neutral: tuple[Any, ...] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._kind = kind or fields.Raw()
+        self.kind = kind or fields.Raw()
         self.neutral = neutral
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Any:
-        return self._kind.deserialize(value)
+        return self.kind.deserialize(value)
 
     def asks_for_something(self, value: Any) -> bool:
         """Whether an answer without this field could differ from what was asked."""

@@ -41,7 +41,7 @@ def docs() -> BaseResponse:
 def page(name: str = "index.html") -> Response:
     """The page, and Swagger UI's files."""
     folder = _OWN if name in _OWN_FILES else _SWAGGER_UI
-    return protect(send_from_directory(folder, name), style_src="'self' 'unsafe-inline'", img_src="'self' data:")
+    return protect(send_from_directory(folder, name), img_src="'self' data:")
 
 
 def _text(*, keys: bool) -> str:

@@ -57,17 +57,16 @@ def build(app: Flask, *, keys: bool) -> dict[str, Any]:
         openapi_version="3.1.0",
         info={"description": _ABOUT},
         tags=[{"name": name, "description": text} for name, text in _TAGS.values()],
-        security=[] if keys else [{}],
+        security=[{name: []} for name in _KEY_SCHEMES] if keys else [],
         plugins=[Plugin()],
     )
-    for name, scheme in _KEY_SCHEMES.items():
+    for name, scheme in _KEY_SCHEMES.items() if keys else ():
         spec.components.security_scheme(name, scheme)
     for name, schema in ERRORS.items():
         spec.components.schema(f"{name}.Error", schema)
     for place in _places(app):
         _add(app, spec, place)
     document: dict[str, Any] = spec.to_dict()
-    document["security"] += [{name: []} for name in _KEY_SCHEMES]
     return document
 
 

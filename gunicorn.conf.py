@@ -17,8 +17,7 @@ except SettingsError as error:
 
 wsgi_app = "wsgi:application"
 chdir = str(Path(__file__).resolve().parent)  # works from any directory
-_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
-bind = f"{_host}:{_settings.port}"
+bind = _settings.address
 worker_class = "gevent"  # hundreds of waiting streams in one process
 workers = 1  # one NPU, one process that holds it
 preload_app = False  # no library, no thread before the fork

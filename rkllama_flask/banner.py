@@ -9,9 +9,12 @@ from rkllama_flask.settings import Settings
 def banner(settings: Settings) -> str:
     """What serves, from where, and one command to try."""
     names = [model.name for model in Catalog(settings.models_dir).list()]
-    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1", "::1") else settings.host  # noqa: S104
-    url = f"http://{host}:{settings.port}"
-    lines = [f"rkllama-flask serves on {url}", f"  runtime  {_runtime(settings)}"]
+    everywhere = settings.host in ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104 - compared, not bound
+    url = f"http://localhost:{settings.port}" if everywhere else f"http://{settings.address}"
+    if socket_path := settings.host.partition("unix:")[2]:
+        url = f"--unix-socket {socket_path} http://localhost"
+    where = settings.host if socket_path else url
+    lines = [f"rkllama-flask serves on {where}", f"  runtime  {_runtime(settings)}"]
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         lines += [

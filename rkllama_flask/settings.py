@@ -60,6 +60,13 @@ class Settings:
         """Whether only this machine can reach the server."""
         return self.host in ("127.0.0.1", "::1", "localhost") or self.host.startswith("unix:")
 
+    @property
+    def address(self) -> str:
+        """What to listen on, as gunicorn takes it: `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/rkllama/http.sock`."""
+        if self.host.startswith("unix:"):
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     @classmethod
     def from_environment(cls, root: Path = ROOT) -> "Settings":
         """Read them; variables that are set win over `root/.env`, or the file that ENV_FILE names.

@@ -20,7 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 HOSTS = {
     "gevent": ["-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")],
     "gthread": ["-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "-k", "gthread", "--threads", "64"],
-    "waitress": ["-m", "waitress", "--threads=64", "--channel-request-lookahead=1", "--listen=127.0.0.1:{port}"],
+    "waitress": [
+        "-m",
+        "waitress",
+        "--threads=64",
+        "--channel-request-lookahead=1",
+        "--listen=127.0.0.1:{port}",
+        "wsgi:application",
+    ],
     "flask": ["-m", "flask", "--app", "wsgi", "run", "--host", "127.0.0.1", "--port", "{port}"],
 }
 
@@ -32,10 +39,11 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     folder: Path
+    proxy: str | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.proxy or f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -74,10 +82,14 @@ def start_server(
     host: str = "gevent",
     models: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
+    proxy: str | None = None,
+    command: list[str] | None = None,
 ) -> Server:
     """Start a server with its own models, cache and lock, and wait until it answers.
 
     With `library` None it has the real model on the CPU runtime; else `models` are model files by name and content.
+    `proxy` is the URL of what stands in front of it and is asked in its place. `command` starts another program than
+    that of `host`; `{port}` and `{folder}` in it are replaced.
     """
     (folder / "models").mkdir(parents=True, exist_ok=True)
     if library is None:
@@ -101,22 +113,22 @@ def start_server(
         "PYTHONUNBUFFERED": "1",
         "ENV_FILE": os.devnull,  # the user's own settings are not the tests'
     }
-    command = [sys.executable, *(part.format(port=port) for part in HOSTS[host])]
-    if host == "waitress":
-        command.append("wsgi:application")
+    command = command or [sys.executable, *HOSTS[host]]
+    command = [part.replace("{port}", str(port)).replace("{folder}", str(folder)) for part in command]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment | (env or {}), stdout=log, stderr=log, cwd=ROOT)
-    server = Server(process, port, folder)
+    server = Server(process, port, folder, proxy)
     deadline = time.monotonic() + 30
     while True:
         try:
-            server.get("/health")
-            return server
+            if server.get("/health").ok:
+                return server
         except requests.ConnectionError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                server.stop()
-                raise AssertionError(f"the server did not start:\n{server.log}") from None
-            time.sleep(0.05)
+            pass
+        if process.poll() is not None or time.monotonic() > deadline:
+            server.stop()
+            raise AssertionError(f"the server did not start:\n{server.log}")
+        time.sleep(0.05)
 
 
 def install_real_model(models_dir: Path) -> None:

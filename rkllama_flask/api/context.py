@@ -27,10 +27,16 @@ def request_id() -> str:
 
 
 def client_name() -> str:
-    """Who asks, so that the queue can be fair: the key's digest where there is one, else the address."""
+    """Who asks, so that the queue can be fair: the key's digest where there is one, else the address.
+
+    Of a proxy on this machine the address it forwards for is taken, the last of the list: the others are the client's.
+    """
     key = request.headers.get("Authorization") or request.headers.get("X-Api-Key")
-    known = key and services().settings.api_keys
-    return hashlib.sha256(key.encode()).hexdigest()[:16] if key and known else request.remote_addr or ""
+    if key and services().settings.api_keys:
+        return hashlib.sha256(key.encode()).hexdigest()[:16]
+    address = request.remote_addr or ""
+    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return forwarded if forwarded and address in ("", "127.0.0.1", "::1") else address
 
 
 def install(app: Flask) -> None:

@@ -5,6 +5,7 @@ import logging
 from flask import Flask
 
 from rkllama_flask.api import register
+from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
@@ -52,9 +53,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         request_timeout=settings.request_timeout,
     )
     pulls = Pulls(catalog, endpoint=settings.hf_endpoint, token=settings.hf_token, platform=settings.npu_platform)
+    blobs = Blobs(catalog.models_dir)
+    blobs.tidy()
     app = Flask("rkllama_flask", static_folder=None)
     app.extensions["rkllama"] = Services(
-        settings=settings, catalog=catalog, inference=inference, config=config, pulls=pulls
+        settings=settings, catalog=catalog, inference=inference, config=config, pulls=pulls, blobs=blobs
     )
     register(app)
     return app

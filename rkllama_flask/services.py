@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.generation.inference import Inference
@@ -16,3 +17,4 @@ class Services:
     inference: Inference
     config: LiveConfig
     pulls: Pulls
+    blobs: Blobs

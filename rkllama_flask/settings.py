@@ -46,6 +46,7 @@ class Settings:
     heartbeat: float
     ndjson_heartbeat: bool
     max_body_bytes: int
+    max_upload_bytes: int
     cache_max_bytes: int
     automatic_caches_from: int
     npu_lock: Path
@@ -111,6 +112,7 @@ class Settings:
             heartbeat=env.float("HEARTBEAT", 10, validate=validate.Range(min=0)),
             ndjson_heartbeat=env.bool("NDJSON_HEARTBEAT", False),
             max_body_bytes=env.int("MAX_BODY_BYTES", 32 << 20, validate=positive),
+            max_upload_bytes=env.int("MAX_UPLOAD_BYTES", 64 << 30, validate=validate.Range(min=0)),
             cache_max_bytes=env.int("CACHE_MAX_BYTES", 4 << 30, validate=validate.Range(min=0)),
             automatic_caches_from=env.int("AUTOMATIC_CACHES_FROM", 256, validate=validate.Range(min=0)),
             npu_lock=root / env.str("NPU_LOCK", str(_lock_folder() / "rkllama-npu.lock")),

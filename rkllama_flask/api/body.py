@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -30,7 +31,9 @@ READ_TIMEOUT = 30.0
 """Seconds without a single byte after which a body is given up."""
 
 MAX_READ_TIME = 300.0
-"""Seconds after which a body is given up that still trickles in."""
+"""Seconds after which a body is given up that still trickles in; of a file, the time for each `PACE` bytes."""
+
+PACE = 1 << 20
 
 _BLOCK = 256 * 1024
 _WINDOW_LOG = 23  # 8 MiB, what RFC 9659 allows a `zstd` content coding to need
@@ -84,37 +87,62 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
+def read_file(limit: int) -> Iterator[bytes]:
+    """This request's body as it comes, for what is too large to be held in memory: of any length up to `limit` bytes.
+
+    Raises as `read_json`, and InvalidRequest for a body that is compressed.
+    """
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise InvalidRequest("A file is sent as it is, without a Content-Encoding.")
+    return _blocks(limit, paced=True)
+
+
+def abandon_body() -> None:
+    """Read no more of this request's body: gunicorn would take in the rest of it before the next request."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)
+
+
 def _receive(limit: int) -> bytes:
+    return b"".join(_blocks(limit))
+
+
+def _blocks(limit: int, *, paced: bool = False) -> Iterator[bytes]:
     expected = get_content_length(request.environ)
     if expected is not None and expected > limit:
         raise _too_large(limit)
     stream = get_input_stream(request.environ)
-    blocks: list[bytes] = []
     size = 0
-    with _Patience(request.environ.get("gunicorn.socket")) as patience:
+    with _Patience(request.environ.get("gunicorn.socket"), pace=PACE if paced else None) as patience:
         try:
             while size <= limit and (block := stream.read(min(_BLOCK, limit + 1 - size))):
-                blocks.append(block)
                 size += len(block)
+                patience.note(size)
+                if size <= limit:
+                    yield block
         except OSError as error:
             patience.explain(error)
         if size > limit:
             raise _too_large(limit)
         if expected is not None and size < expected:
             patience.explain()
-    return b"".join(blocks)
 
 
 class _Patience:
     """How long a body may take. gunicorn reads one for ever: only its socket can be told to stop.
 
     A silence is ended by the socket's own timeout, a trickle by shutting the socket for reading. That is done after a
-    silence too, because gunicorn would read on to the body's end before the connection's next request.
+    silence too, because gunicorn would read on to the body's end before the connection's next request. With a `pace`
+    the time begins again whenever so many bytes have come.
     """
 
-    def __init__(self, connection: socket.socket | None) -> None:
+    def __init__(self, connection: socket.socket | None, *, pace: int | None = None) -> None:
         self._connection = connection
         self._before: float | None = None
+        self._pace = pace
+        self._next = pace
         self._timer = threading.Timer(MAX_READ_TIME, self._stop)
         self._stopped = False
 
@@ -129,6 +157,15 @@ class _Patience:
         self._timer.cancel()
         if self._connection is not None:
             self._connection.settimeout(self._before)
+
+    def note(self, size: int) -> None:
+        """So many bytes have come in all."""
+        if self._pace is not None and self._next is not None and size >= self._next:
+            self._next = size + self._pace
+            self._timer.cancel()
+            self._timer = threading.Timer(MAX_READ_TIME, self._stop)
+            if self._connection is not None:
+                self._timer.start()
 
     def explain(self, error: OSError | None = None) -> NoReturn:
         """Raise why the body is not whole."""

@@ -68,14 +68,6 @@ class _Inside:
     eos_token_ids: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    @property
-    def is_model(self) -> bool:
-        """False for what is only a part of one: an adapter, an encoder for pictures."""
-        return (
-            self.metadata.get("general.type", "model") == "model"
-            and self.metadata.get("general.architecture") != "clip"
-        )
-
 
 def assemble(
     listing: Listing, models_dir: Path, memory: Memory, hashes: Mapping[str, str], pulled: Mapping[str, str]
@@ -95,7 +87,7 @@ def assemble(
         entry.weights: memory.recall(("weights", entry.weights, entry.stamp), partial(_look_inside, models_dir, entry))
         for entry in resolved.entries
     }
-    models = [entry for entry in resolved.entries if entry.given or inside[entry.weights].is_model]
+    models = [entry for entry in resolved.entries if entry.given or gguf.is_model(inside[entry.weights].metadata)]
     named = _named(models, warnings)
     made = {
         name: _model(name, entry, models_dir, inside[entry.weights], memory, hashes, warnings)

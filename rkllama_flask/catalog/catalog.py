@@ -1,5 +1,6 @@
 """The models on disk, as they are now, without looking at the disk for every question."""
 
+import posixpath
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ from rkllama_flask.catalog import names
 from rkllama_flask.catalog.assembly import Memory, Shelf, assemble
 from rkllama_flask.catalog.changes import Changes, modelfile_text
 from rkllama_flask.catalog.entries import Entry, Files
-from rkllama_flask.catalog.listing import Listing, look
+from rkllama_flask.catalog.listing import Listing, Stamp, look
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.modelfile import Written, inherit, parse
 from rkllama_flask.catalog.pulled import pulled_names
+from rkllama_flask.catalog.uploaded import NOTHING, Uploaded
 from rkllama_flask.catalog.weights_hash import hash_in_child, hash_key, known_hashes, remember_hash
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 
@@ -75,16 +77,25 @@ class Catalog:
                 changes.save(destination, entry, param="destination")
         return self.find(destination, param="destination")
 
-    def create(self, name: str, modelfile: Written | str) -> Model:
-        """Make a model of weights that are here already: FROM is a model's name, or a file inside the models folder.
+    def create(self, name: str, modelfile: Written | str, *, uploaded: Uploaded = NOTHING) -> Model:
+        """Make a model of uploaded weights, or of some that are here: FROM is a model, or a file in the models folder.
 
-        What the base's own Modelfile says goes on where this one says nothing. An existing model that has no weights of
-        its own is replaced. Raises ModelNotFound, InvalidRequest, and RkllamaError where the disk refuses.
+        What the base's own Modelfile says goes on where this one says nothing. An existing model is replaced if it has
+        no weights of its own, or if others were uploaded for it. Raises ModelNotFound, InvalidRequest, and RkllamaError
+        where the disk refuses.
         """
         written = parse(modelfile) if isinstance(modelfile, str) else modelfile
         with self._changing() as changes:
-            changes.save(name, self._made(written), param="model")
+            changes.save(name, self._made(written, uploaded), param="model", uploaded=uploaded)
         return self.find(name)
+
+    def find_weights(self, sha256: str) -> Path | None:
+        """The weights in the models folder that are known to have this sum; None where there are none."""
+        known = known_hashes(self.models_dir)
+        for path, stamp in Files(self._current().listing, self.models_dir).weights.items():
+            if known.get(hash_key(posixpath.basename(path), stamp)) == sha256:
+                return self.models_dir / path
+        return None
 
     def delete(self, name: str) -> None:
         """Take a model away. Weights stay as long as another model uses them.
@@ -155,17 +166,28 @@ class Catalog:
         with self._lock:
             self._assemble(self._shelf.listing)
 
-    def _made(self, written: Written) -> Entry:
-        if written.source is None:
-            raise InvalidRequest("FROM is missing: name a model, or a file in the models folder", param="from")
+    def _made(self, written: Written, uploaded: Uploaded) -> Entry:
         files = Files(self._shelf.listing, self.models_dir)
-        path = files.find(written.source)
         try:
-            base = files.entry(path) if path else self._entry(written.source, param="from")
+            base = self._base(written, uploaded, files)
             changes = replace(written.modelfile, adapters=files.adapters(written))
         except ValueError as error:
             raise InvalidRequest(str(error), param="adapters") from None
         return replace(base, modelfile=inherit(base.modelfile, changes))
+
+    def _base(self, written: Written, uploaded: Uploaded, files: Files) -> Entry:
+        """The weights that are meant, with what their Modelfile says of them."""
+        if uploaded.weights:
+            first = uploaded.weights[0]
+            path = first.path.relative_to(self.models_dir).as_posix()
+            if path in files.weights:
+                return files.entry(path)
+            stamp = Stamp.of(first.path.stat())
+            return Entry(weights=first.name, stamp=stamp, size=stamp.size)
+        if written.source is None:
+            raise InvalidRequest("FROM is missing: name a model, or a file in the models folder", param="from")
+        found = files.find(written.source)
+        return files.entry(found) if found else self._entry(written.source, param="from")
 
     def _current(self) -> Shelf:
         """What is known, at most a second old. While one looks, the others go on with what was known before."""

@@ -4,15 +4,20 @@ A further name is a folder with a Modelfile whose FROM leads to the weights, whi
 name that uses them goes: if the name they came with is deleted first, they move to one of the others.
 """
 
+import os
 import posixpath
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from rkllama_flask.catalog import names
 from rkllama_flask.catalog.assembly import Shelf
 from rkllama_flask.catalog.entries import Entry, Files, given_name, join
+from rkllama_flask.catalog.listing import Stamp
 from rkllama_flask.catalog.modelfile import FILE_NAME, render
 from rkllama_flask.catalog.store import BehindLink, Store
+from rkllama_flask.catalog.uploaded import NOTHING, Uploaded, UploadedFile
+from rkllama_flask.catalog.weights_hash import hash_key, remember_hash
 from rkllama_flask.errors import InvalidRequest
 
 
@@ -38,20 +43,57 @@ class Changes:
         self._files = Files(shelf.listing, models_dir)
         self._store = Store(models_dir)
 
-    def save(self, name: str, entry: Entry, *, param: str) -> None:
-        """Give the weights of `entry`, used as its Modelfile says, a name. Raises InvalidRequest for a taken one."""
+    def save(self, name: str, entry: Entry, *, param: str, uploaded: Uploaded = NOTHING) -> None:
+        """Give the weights of `entry`, used as its Modelfile says, a name. Raises InvalidRequest for a taken one.
+
+        What was `uploaded` moves into the model's folder. Only uploaded weights, which `entry` calls by their bare
+        name, take the place of others that have this name.
+        """
         wanted = names.parse_new(name, param=param)
-        holders = (e for n, e in self._shelf.entries.items() if n.lower() == wanted.key and not e.is_alias)
-        for holder in holders:
-            if holder.weights != entry.weights:
-                raise InvalidRequest(f"'{wanted.text}' is the name of other weights: delete them first", param=param)
         folder = self._folder_of(wanted.key) or names.folder_for(wanted)
-        if any(path != entry.weights for path in self._models_in(folder)):
+        new = [file for file in uploaded.weights if self._shelved(file) is None]
+        if new:
+            entry = replace(entry, weights=join(folder, entry.weights))
+        holders = (n for n, e in self._shelf.entries.items() if n.lower() == wanted.key)
+        holder = next((n for n in holders if new or not self._shelf.entries[n].is_alias), None)
+        other = holder is not None and self._shelf.entries[holder].weights != entry.weights
+        if other and not uploaded.weights:
+            raise InvalidRequest(f"'{wanted.text}' is the name of other weights: delete them first", param=param)
+        if not other and any(path != entry.weights for path in self._models_in(folder)):
             raise InvalidRequest(f"the folder '{folder}' holds other weights", param=param)
+        adapters = [self._models_dir / (self._shelved(file) or join(folder, file.name)) for file in uploaded.adapters]
+        if adapters:
+            loras = tuple((path, 1.0) for path in adapters)
+            entry = replace(entry, modelfile=replace(entry.modelfile, adapters=loras))
+        moving = [*new, *uploaded.side, *(file for file in uploaded.adapters if self._shelved(file) is None)]
+        for file in moving:
+            remember_hash(self._models_dir, hash_key(file.name, Stamp.of(file.path.stat())), file.sha256)
+        files = {file.name: file.path for file in moving}
         try:
-            self._write(folder, entry)
+            if new or other:
+                self._replace(folder, holder, entry, files)
+            elif folder in self._files.folders:
+                self._store.move_in(folder, files)
+                self._write(folder, entry)
+            else:
+                self._store.make_folder(folder, self._text(folder, entry), files)
         except BehindLink as error:
             raise InvalidRequest(str(error), param=param) from None
+
+    def _replace(self, folder: str, holder: str | None, entry: Entry, files: Mapping[str, Path]) -> None:
+        """Make a model's folder anew. What had its name goes in the moment in which the new one is whole."""
+        place = self._models_dir / folder
+        if os.path.lexists(place):
+            going = [] if holder is None else [*self._belongings(folder), *self._shelf.entries[holder].parts]
+            if self._store.is_link(folder) or {join(folder, path.name) for path in place.iterdir()} - {*going}:
+                raise InvalidRequest(f"the folder '{folder}' holds other things: move them away first", param="model")
+        text = self._text(folder, entry)
+        self._store.make_folder(folder, text, files, make_way=None if holder is None else lambda: self.delete(holder))
+
+    def _shelved(self, file: UploadedFile) -> str | None:
+        """The path in the models folder of weights that were there before."""
+        path = file.path.relative_to(self._models_dir).as_posix()
+        return path if path in self._files.weights else None
 
     def delete(self, name: str) -> None:
         """Take the model of this exact name away. Raises InvalidRequest for what has to be removed by hand."""
@@ -83,7 +125,10 @@ class Changes:
             raise InvalidRequest(str(error), param="model") from None
 
     def _write(self, folder: str, entry: Entry) -> None:
-        self._store.write_modelfile(folder, modelfile_text(entry, self._models_dir, folder=folder))
+        self._store.write_modelfile(folder, self._text(folder, entry))
+
+    def _text(self, folder: str, entry: Entry) -> str:
+        return modelfile_text(entry, self._models_dir, folder=folder)
 
     def _folder_of(self, key: str) -> str | None:
         named = (folder for folder in self._files.folders if folder and given_name(folder).key == key)

@@ -7,7 +7,7 @@ and its items. The file is read, never mapped: one that shrinks while it is look
 
 import math
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,11 @@ def has_magic(path: Path) -> bool:
     """Whether the file begins as GGUF does. Raises OSError."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+def is_model(metadata: Mapping[str, Any]) -> bool:
+    """False for what is only a part of one: an adapter, an encoder for pictures."""
+    return metadata.get("general.type", "model") == "model" and metadata.get("general.architecture") != "clip"
 
 
 def read_metadata(path: Path, *, arrays: bool = False) -> dict[str, Any]:

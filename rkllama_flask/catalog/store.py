@@ -4,14 +4,23 @@ Every change appears whole or not at all, survives a power cut once it is report
 lies behind a link is never written and never removed, only the link itself. Raises OSError.
 """
 
+import errno
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from rkllama_flask.catalog.modelfile import FILE_NAME
+
+SCRATCH = ".new-"
+"""How the names of folders begin that become a model's when all is in them."""
+
+RESERVE = 64 << 20
+"""Bytes that whatever comes from outside leaves free on the disk."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BehindLink(Exception):
@@ -26,29 +35,51 @@ class Store:
 
     def write_modelfile(self, folder: str, text: str) -> None:
         """Put a Modelfile into a folder, which is made if need be. Raises BehindLink."""
-        self._root.mkdir(parents=True, exist_ok=True)
         place = self._root / folder
-        if os.path.lexists(place):
-            self._require_real(folder)
-            scratch = place / f".{FILE_NAME}-{secrets.token_hex(8)}"
-            try:
-                _write(scratch, text)
-                scratch.replace(place / FILE_NAME)
-            except BaseException:
-                scratch.unlink(missing_ok=True)
-                raise
-        else:
-            scratch = self._root / f".new-{secrets.token_hex(8)}"
-            scratch.mkdir()
-            try:
-                _write(scratch / FILE_NAME, text)
-                sync(scratch)
-                scratch.rename(place)
-            except BaseException:
-                shutil.rmtree(scratch)
-                raise
-            place = self._root
+        if not os.path.lexists(place):
+            self.make_folder(folder, text, {})
+            return
+        self._require_real(folder)
+        scratch = place / f".{FILE_NAME}-{secrets.token_hex(8)}"
+        try:
+            _write(scratch, text)
+            scratch.replace(place / FILE_NAME)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
         sync(place)
+
+    def make_folder(
+        self, folder: str, text: str, files: Mapping[str, Path], *, make_way: Callable[[], None] | None = None
+    ) -> None:
+        """Make a folder of a Modelfile and of `files`, by the names they get, which are moved in from where they lie.
+
+        If that fails they lie there again. `make_way` is called when all is ready to appear.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        scratch = self._root / f"{SCRATCH}{secrets.token_hex(8)}"
+        scratch.mkdir()
+        try:
+            self.move_in(scratch.name, files)
+            _write(scratch / FILE_NAME, text)
+            sync(scratch)
+            if make_way is not None:
+                make_way()
+            scratch.rename(self._root / folder)
+        except BaseException:
+            for name, path in files.items():
+                if (scratch / name).exists():
+                    (scratch / name).replace(path)
+            shutil.rmtree(scratch)
+            raise
+        sync(self._root)
+
+    def move_in(self, folder: str, files: Mapping[str, Path]) -> None:
+        """Move files into a folder, in place of what has their names there. Raises BehindLink."""
+        self._require_real(folder)
+        for name, path in files.items():
+            path.replace(self._root / folder / name)
+        sync(self._root / folder)
 
     def share(self, file: str, folder: str) -> None:
         """Give a file a second place, without copying its content. Raises BehindLink."""

@@ -1,7 +1,7 @@
 """Copy, create and delete: other names for weights that are here. What would need a registry is refused."""
 
-import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from flask import Response, jsonify
@@ -16,13 +16,12 @@ from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import unapplied_header
 from rkllama_flask.catalog import names
 from rkllama_flask.catalog.modelfile import Written, compose, inherit, parse
+from rkllama_flask.catalog.uploaded import Uploaded, arrange
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, NotFound, UnsupportedRequest
 
 _copy = CopySchema()
 _create = CreateSchema()
 _named = NamedSchema()
-
-_DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 
 @accepts(CopySchema, examples.OLLAMA_COPY)
@@ -59,14 +58,17 @@ def delete_model() -> Response:
 @accepts(CreateSchema, examples.OLLAMA_CREATE)
 @returns(replies.OLLAMA_STATUS, stream=replies.OLLAMA_CREATE_LINES)
 def create_model() -> Response:
-    """`POST /api/create`: a model made of one that is here, with other words or parameters around it."""
+    """`POST /api/create`: a model of uploaded files, or of one that is here, with words and parameters around it."""
     fields = _create.read_body()
     name = model_name(fields)
     _check_name(name, "invalid model name", new=True)
-    written = _written(fields)
-    model = services().catalog.create(name, written)
-    statuses = [{"status": status} for status in (f"using existing layer sha256:{model.digest}", "writing manifest")]
-    response = _progress([*statuses, {"status": "success"}], streamed=fields["stream"])
+    uploaded = arrange(fields["files"], fields["adapters"], _find_blob)
+    written = _written(fields, uploaded)
+    services().catalog.create(name, written, uploaded=uploaded)
+    files = (*uploaded.weights, *uploaded.side, *uploaded.adapters)
+    told = [f"using existing layer sha256:{file.sha256}" for file in files]
+    statuses = [{"status": status} for status in (*told, "writing manifest", "success")]
+    response = _progress(statuses, streamed=fields["stream"])
     response.headers.update(unapplied_header(_create.unapplied(fields)))
     return response
 
@@ -79,36 +81,19 @@ def push_model() -> Response:
     raise UnsupportedRequest("models can't be pushed from here: this server has no registry of its own")
 
 
-@returns(refused=404)
-def check_blob(digest: str) -> Response:
-    """`HEAD /api/blobs/:digest`: there are none."""
-    _check_digest(digest)
-    raise NotFound(f"blob {quoted(digest)} not found")
+def _find_blob(sha256: str) -> Path | None:
+    return services().blobs.find(sha256) or services().catalog.find_weights(sha256)
 
 
-@returns(refused=400)
-def store_blob(digest: str) -> Response:
-    """`POST /api/blobs/:digest`: always refused."""
-    _check_digest(digest)
-    raise UnsupportedRequest(
-        "files can't be uploaded: put them into the models folder of the server, and name them in 'from'"
-    )
-
-
-def _written(fields: Mapping[str, Any]) -> Written:
-    """The Modelfile that is asked for. Raises InvalidRequest, and UnsupportedRequest for what needs an upload."""
-    if fields["files"] or fields["adapters"]:
-        raise UnsupportedRequest(
-            "uploaded files can't be used: put weights into the models folder and name them in 'from', and an adapter "
-            "in the ADAPTER line of a 'modelfile'",
-            param="files" if fields["files"] else "adapters",
-        )
+def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> Written:
+    """The Modelfile that is asked for. Raises InvalidRequest, and UnsupportedRequest for what can't be done here."""
     if fields["quantize"] or fields["quantization"]:
         raise UnsupportedRequest("models can't be quantized here: it is done when they are converted", param="quantize")
     text = parse(fields["modelfile"]) if fields["modelfile"] else Written()
     source = fields.get("source") or text.source
-    if not source:
-        raise InvalidRequest("neither 'from' or 'files' was specified", param="from")
+    if not source and not uploaded.weights:
+        missing = "no files provided to convert" if fields["files"] else "neither 'from' or 'files' was specified"
+        raise InvalidRequest(missing, param="from")
     said = compose(
         system=fields.get("system"),
         template=fields.get("template"),
@@ -130,8 +115,3 @@ def _check_name(name: str, refusal: str, *, new: bool = False) -> None:
         (names.parse_new if new else names.parse)(name)
     except InvalidRequest as error:
         raise InvalidRequest(refusal, param="model") from error
-
-
-def _check_digest(digest: str) -> None:
-    if not _DIGEST.fullmatch(digest):
-        raise InvalidRequest("invalid digest format", param="digest")

@@ -5,7 +5,6 @@ Each line of the output is an object as Ollama's `/api/pull` streams it; the las
 """
 
 import argparse
-import errno
 import json
 import os
 import shutil
@@ -18,12 +17,11 @@ from typing import Any
 
 from rkllama_flask.catalog.platforms import platform_of, this_platform
 from rkllama_flask.catalog.pull.source import DEFAULT_ENDPOINT, Source, parse_source
+from rkllama_flask.catalog.store import DISK_FULL
 from rkllama_flask.errors import InvalidRequest, PullFailed
 
 REPORT_EVERY = 0.2
 """Seconds between two lines of progress."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def pull(source: Source, models_dir: Path, *, endpoint: str, token: str | None, platform: str | None) -> None:
@@ -49,7 +47,7 @@ def pull(source: Source, models_dir: Path, *, endpoint: str, token: str | None, 
                 tell(status="writing manifest")
                 show(folder, models_dir, place, plan)
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno not in DISK_FULL:
                     raise
                 shutil.rmtree(folder)
                 raise PullFailed(

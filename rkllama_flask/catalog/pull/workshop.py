@@ -17,16 +17,13 @@ from rkllama_flask.catalog.listing import Stamp
 from rkllama_flask.catalog.pull.plan import Plan
 from rkllama_flask.catalog.pull.transfer import is_intact
 from rkllama_flask.catalog.pulled import Pulled, read_pulled, remember_pulled
-from rkllama_flask.catalog.store import sync
+from rkllama_flask.catalog.store import RESERVE, sync
 from rkllama_flask.catalog.weights_hash import hash_key, known_hashes, remember_hash
 from rkllama_flask.errors import PullFailed
 
 PREFIX = ".pull-"
 KEPT = 7 * 86400
 """Seconds after which what is left of a pull that nobody took up again is thrown away."""
-
-RESERVE = 64 << 20
-"""Bytes that a pull leaves free on the disk."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 
 from rkllama_flask.api import register
+from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.generation.request import GenerationRequest
@@ -69,7 +70,11 @@ def api(settings: Settings) -> OllamaApi:
     inference = OllamaInference(catalog)  # type: ignore[arg-type]
     app = Flask("rkllama_flask", static_folder=None)
     app.extensions["rkllama"] = SimpleNamespace(
-        settings=settings, catalog=catalog, inference=inference, config=SimpleNamespace(error=None)
+        settings=settings,
+        catalog=catalog,
+        inference=inference,
+        config=SimpleNamespace(error=None),
+        blobs=Blobs(folder),
     )
     register(app)
     return OllamaApi(app, inference, settings, catalog, folder)

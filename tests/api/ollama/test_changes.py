@@ -10,7 +10,6 @@ from tests.api.ollama.conftest import OllamaApi
 from tests.api.ollama.reading import read_lines
 from tests.contract.ollama_spec import check
 
-DIGEST = "sha256:" + "ab" * 32
 IMPOSSIBLE = [
     "../x",
     "/etc/passwd",
@@ -171,8 +170,6 @@ def test_creations_that_are_refused(api: OllamaApi, fields: dict[str, Any], stat
 @pytest.mark.parametrize(
     ("fields", "part"),
     [
-        ({"files": {"a.gguf": DIGEST}}, "models folder"),
-        ({"adapters": {"a.gguf": DIGEST}}, "models folder"),
         ({"template": "{{ .System }}"}, "Go's template language"),
         ({"parameters": {"temperature": "hot"}}, "temperature"),
         ({"parameters": {"unheard_of": 1}}, "unheard_of"),
@@ -202,15 +199,6 @@ def test_push_is_refused_plainly(api: OllamaApi) -> None:
     assert "registry" in error(api.post("/api/push", {"model": "tiny"}))[1]
     assert error(api.post("/api/push", {"x": 1})) == (400, "model is required")
     assert error(api.post("/api/push", {"model": "nope"})) == (404, "model 'nope' not found")
-
-
-def test_blobs_are_not_kept(api: OllamaApi) -> None:
-    assert api.client.head(f"/api/blobs/{DIGEST}").status_code == 404
-    assert api.client.head("/api/blobs/sha256:12").status_code == 400
-    assert error(api.client.post("/api/blobs/sha256:12", data=b"x")) == (400, "invalid digest format")
-    status, text = error(api.client.post(f"/api/blobs/{DIGEST}", data=b"weights"))
-    assert status == 400
-    assert "models folder" in text
 
 
 # Names

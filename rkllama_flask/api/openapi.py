@@ -29,7 +29,7 @@ class Stream(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """What one view says of itself. `refused` is the status of a view that can only refuse, 0 for all others.
+    """What one view says of itself. `status` is that of success, `refused` of a view that can only refuse, else 0.
 
     `reply` is the JSON Schema of a JSON reply; without one the reply has the type `content_type`, or no content.
     """
@@ -40,6 +40,7 @@ class Operation:
     stream: Stream | None = None
     content_type: str | None = None
     refused: int = 0
+    status: int = 200
 
 
 def accepts(schema: type[RequestSchema], example: Mapping[str, Any]) -> Callable[[View], View]:
@@ -48,10 +49,16 @@ def accepts(schema: type[RequestSchema], example: Mapping[str, Any]) -> Callable
 
 
 def returns(
-    reply: JsonSchema | None = None, *, stream: Stream | None = None, content_type: str | None = None, refused: int = 0
+    reply: JsonSchema | None = None,
+    *,
+    stream: Stream | None = None,
+    content_type: str | None = None,
+    refused: int = 0,
+    status: int = 200,
 ) -> Callable[[View], View]:
     """The view's reply, as Operation has it."""
-    return lambda view: _note(view, reply=reply, stream=stream, content_type=content_type, refused=refused)
+    said = {"stream": stream, "content_type": content_type, "refused": refused, "status": status}
+    return lambda view: _note(view, reply=reply, **said)
 
 
 def operation_of(view: Callable[..., Any]) -> Operation | None:

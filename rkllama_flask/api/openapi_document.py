@@ -145,7 +145,7 @@ def _responses(app: Flask, place: _Place, said: Operation) -> dict[str, Any]:
     content = {"content": error} if place.method != "HEAD" else {}
     wait = {"description": "Seconds, with 503.", "schema": {"type": "integer"}}
     success = {str(said.refused): {"description": "Always: the reply says why."} | content}
-    return (success if said.refused else {"200": _success(said)}) | {
+    return (success if said.refused else {str(said.status): _success(said)}) | {
         "4XX": {"description": "The request is refused, with a reason to act on."} | content,
         "5XX": {"description": "It failed. 503 says when to try again.", "headers": {"Retry-After": wait}} | content,
     }

@@ -23,7 +23,7 @@ def check_blob(digest: str) -> Response:
     return Response(status=200)
 
 
-@returns()
+@returns(status=201)
 def store_blob(digest: str) -> Response:
     """Take a file in. Nothing of it stays unless all came and the sum is right."""
     try:

@@ -1,6 +1,7 @@
 """gunicorn's settings: `gunicorn` in this folder reads them. Command line options win over them."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -8,10 +9,15 @@ import sys
 import weakref
 from pathlib import Path
 
+from gunicorn.glogging import Logger
+
+from rkllama_flask.listening import allow_many_connections, check_address, guard
+from rkllama_flask.logs import OneLine
 from rkllama_flask.settings import Settings, SettingsError
 
 try:
     _settings = Settings.from_environment()
+    _settings.make_folders()
 except SettingsError as error:
     sys.exit(f"rkllama-flask can't start: {error}")
 
@@ -22,7 +28,7 @@ worker_class = "gevent"  # hundreds of waiting streams in one process
 workers = 1  # one NPU, one process that holds it
 preload_app = False  # no library, no thread before the fork
 max_requests = 0  # a recycled worker would load the model again
-worker_connections = 256  # more than the queue takes; the rest waits in the backlog
+worker_connections = 1000  # many more than the queue takes, so that idle ones don't keep others out
 timeout = 120  # only catches a worker whose event loop stands still
 graceful_timeout = int(_settings.graceful_timeout)  # how long running answers may go on after SIGTERM
 keepalive = 20  # seconds; longer than a proxy's, or it would lose requests
@@ -35,9 +41,43 @@ _idle = weakref.WeakSet()  # connections between two requests
 _CUT_BEFORE = 3  # seconds before gunicorn kills: the last answers are ended with an error their client can read
 
 
+class logger_class(Logger):  # noqa: N801 - the name is gunicorn's
+    """gunicorn's own, with our lines, which go wherever its errors go."""
+
+    def setup(self, cfg):
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            for handler in log.handlers:
+                formatter = handler.formatter
+                handler.setFormatter(OneLine(formatter and formatter._fmt, formatter and formatter.datefmt))
+        logging.getLogger("rkllama_flask").handlers = list(self.error_log.handlers)
+
+    def exception(self, msg, *args, **kwargs):
+        if isinstance(sys.exc_info()[1], TimeoutError):
+            self.info("A client has vanished or takes nothing of its answer; it is given up.")
+        else:
+            super().exception(msg, *args, **kwargs)
+
+
+def on_starting(server):
+    """Say in a sentence why nobody could connect, before gunicorn says it in its own way."""
+    allow_many_connections()
+    if "GUNICORN_PID" in os.environ or "LISTEN_FDS" in os.environ:
+        return  # the sockets are handed over
+    for address in server.address:
+        if isinstance(address, tuple):
+            try:
+                check_address(*address)
+            except SettingsError as error:
+                sys.exit(f"rkllama-flask can't start: {error}")
+
+
 def when_ready(server):
     from rkllama_flask.banner import banner
 
+    for listener in server.LISTENERS:
+        if listener.sock.family != socket.AF_UNIX:
+            guard(listener.sock, patience=_settings.client_timeout)
     print(banner(_settings), flush=True)
 
 

@@ -4,6 +4,7 @@ import logging
 
 from flask import Flask
 
+from rkllama_flask import logs
 from rkllama_flask.api import register
 from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
@@ -24,9 +25,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises SettingsError where a setting is wrong.
     """
     settings = settings or Settings.from_environment()
-    logger.setLevel(settings.log_level.upper())
-    settings.models_dir.mkdir(parents=True, exist_ok=True)
-    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    logs.install(settings.log_level)
+    if warning := settings.make_folders():
+        logger.warning(warning)
     catalog = Catalog(settings.models_dir, on_warning=logger.warning)
     cache_store = CacheStore(settings.cache_dir, max_bytes=settings.cache_max_bytes)
     engine = Engine(

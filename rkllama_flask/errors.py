@@ -12,6 +12,7 @@ RkllamaError                    500
 │   └── CacheNotFound           404
 ├── RequestTimedOut             408   the request's body stopped coming
 ├── PayloadTooLarge             413
+├── TooManyRequests             429   more than RATE_LIMIT allows this client; `retry_after` says when
 ├── ModelUnusable               422   the file can't be loaded here, and trying again won't change that
 ├── StorageFull                 507   the disk or the room for caches is full
 ├── Unavailable                 503   try again: `retry_after` says when
@@ -115,6 +116,16 @@ class RequestTimedOut(RkllamaError):
 class PayloadTooLarge(RkllamaError):
     status = 413
     code = "payload_too_large"
+
+
+class TooManyRequests(RkllamaError):
+    """Of one client; the SDKs wait and repeat it by themselves."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, retry_after=min(max(1, retry_after), 60))
 
 
 class ModelUnusable(RkllamaError):

@@ -1,5 +1,6 @@
 """The server's settings, from the environment or a `.env` file; docs/configuration.md is their table."""
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Settings:
     keep_alive: float
     max_loaded_models: int
     max_context_length: int
+    rate_limit: float
+    client_timeout: float
     heartbeat: float
     ndjson_heartbeat: bool
     max_body_bytes: int
@@ -81,7 +84,25 @@ class Settings:
         try:
             return cls._read(env, root)
         except EnvError as error:
-            raise SettingsError(f"{error} Set it in the environment or in {file}.") from error
+            said = str(error).replace("['", "").replace("']", "")
+            raise SettingsError(f"{said} Set it in the environment or in {file}.") from error
+
+    def make_folders(self) -> str | None:
+        """Make the folders that data lies in; what will be missed where there can be none for caches.
+
+        Raises SettingsError where there can be none for models.
+        """
+        if reason := _unusable(self.models_dir, os.R_OK | os.X_OK):
+            raise SettingsError(
+                f"MODELS_DIR={self.models_dir} can't be read: {reason}. Make it a folder that this user may read, or "
+                "set another."
+            )
+        if reason := _unusable(self.cache_dir, os.W_OK | os.X_OK):
+            return (
+                f"CACHE_DIR={self.cache_dir} can't be written: {reason}. No prompt cache is kept, and after a crash no "
+                "model is loaded again."
+            )
+        return None
 
     @classmethod
     def _read(cls, env: Env, root: Path) -> "Settings":
@@ -89,10 +110,10 @@ class Settings:
         keys = list(map(str.strip, env.list("API_KEYS", [])))
         key_file = env.str("API_KEYS_FILE", "")
         if key_file:
-            keys += [line.strip() for line in (root / key_file).read_text(encoding="utf-8").splitlines()]
+            keys += _keys_of(root / key_file)
         keep_alive = env.float("KEEP_ALIVE", 300)
         return cls(
-            host=env.str("HOST", "127.0.0.1"),
+            host=env.str("HOST", "") or "127.0.0.1",
             port=env.int("PORT", 8080, validate=validate.Range(0, 65535)),
             models_dir=root / env.str("MODELS_DIR", "models"),
             cache_dir=root / env.str("CACHE_DIR", "cache"),
@@ -109,6 +130,8 @@ class Settings:
             keep_alive=float("inf") if keep_alive < 0 else keep_alive,
             max_loaded_models=env.int("MAX_LOADED_MODELS", 1, validate=validate.Range(min=1)),
             max_context_length=env.int("MAX_CONTEXT_LENGTH", 16384, validate=validate.Range(min=32)),
+            rate_limit=env.float("RATE_LIMIT", 0, validate=validate.Range(min=0)),
+            client_timeout=env.float("CLIENT_TIMEOUT", 60, validate=validate.Range(min=1)),
             heartbeat=env.float("HEARTBEAT", 10, validate=validate.Range(min=0)),
             ndjson_heartbeat=env.bool("NDJSON_HEARTBEAT", False),
             max_body_bytes=env.int("MAX_BODY_BYTES", 32 << 20, validate=positive),
@@ -122,6 +145,28 @@ class Settings:
             npu_platform=env.str("NPU_PLATFORM", "") or None,
             log_level=env.str("LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])),
         )
+
+
+def _unusable(folder: Path, access: int) -> str | None:
+    """Why a folder, made where it is missing, can't be used."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None if os.access(folder, access) else os.strerror(errno.EACCES)
+
+
+def _keys_of(file: Path) -> list[str]:
+    try:
+        keys = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(
+            f"API_KEYS_FILE={file} can't be read: {reason}. It has to be a file of one key a line."
+        ) from error
+    if not any(keys):  # whoever names a file wants keys to be asked for
+        raise SettingsError(f"API_KEYS_FILE={file} holds no key. Put one key on each line, or unset it.")
+    return keys
 
 
 def _rockchip_library(said: str, root: Path) -> Path | None:

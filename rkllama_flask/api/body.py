@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from flask import request
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from rkllama_flask.api.context import services
@@ -122,8 +123,10 @@ def _blocks(limit: int, *, paced: bool = False) -> Iterator[bytes]:
                 patience.note(size)
                 if size <= limit:
                     yield block
-        except OSError as error:
+        except (OSError, ClientDisconnected) as error:
             patience.explain(error)
+        except Exception as error:  # each host has its own for chunks that are none
+            raise InvalidRequest("The request body is not sent as HTTP says: its chunks are broken.") from error
         if size > limit:
             raise _too_large(limit)
         if expected is not None and size < expected:
@@ -167,7 +170,7 @@ class _Patience:
             if self._connection is not None:
                 self._timer.start()
 
-    def explain(self, error: OSError | None = None) -> NoReturn:
+    def explain(self, error: Exception | None = None) -> NoReturn:
         """Raise why the body is not whole."""
         if isinstance(error, TimeoutError):
             self._stop()

@@ -27,16 +27,20 @@ def request_id() -> str:
 
 
 def client_name() -> str:
-    """Who asks, so that the queue can be fair: the key's digest where there is one, else the address.
+    """Who asks, so that the queue can be fair: the digest of the key that was let in, else the address.
 
     Of a proxy on this machine the address it forwards for is taken, the last of the list: the others are the client's.
     """
-    key = request.headers.get("Authorization") or request.headers.get("X-Api-Key")
-    if key and services().settings.api_keys:
-        return hashlib.sha256(key.encode()).hexdigest()[:16]
+    if "client_name" in g:
+        return cast(str, g.client_name)
     address = request.remote_addr or ""
     forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     return forwarded if forwarded and address in ("", "127.0.0.1", "::1") else address
+
+
+def name_client(key: str) -> None:
+    """Know this request's client by its key, however it was sent; the key itself is kept nowhere."""
+    g.client_name = hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def install(app: Flask) -> None:

@@ -1,4 +1,4 @@
-"""Who may ask: nobody from a foreign web page, and where API keys are set, only who has one.
+"""Who may ask: nobody from a foreign web page, where API keys are set only who has one, and each so often.
 
 A web page can make its visitor's browser send requests to a server on that machine. The browser then tells the page's
 `Origin`; after DNS rebinding it tells the page's name as `Host`. Both are looked at before anything acts.
@@ -8,15 +8,17 @@ The default origins are Ollama's: this machine, and the schemes of desktop appli
 import fnmatch
 import hmac
 import ipaddress
+import math
 import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
-from rkllama_flask.api.context import services
+from rkllama_flask.api.context import client_name, name_client, services
 from rkllama_flask.api.errors import respond
-from rkllama_flask.errors import Forbidden, RkllamaError, Unauthorized
+from rkllama_flask.api.rate_limit import RateLimit
+from rkllama_flask.errors import Forbidden, RkllamaError, TooManyRequests, Unauthorized
 
 OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/ready", "/openapi.json", "/docs", "/ui"})
 OPEN_FOLDERS = ("/docs/", "/ui/")
@@ -28,27 +30,34 @@ _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 _PREFLIGHT_HEADERS = "Authorization, Content-Type, User-Agent, Accept, X-Requested-With, X-Api-Key, OpenAI-Beta"
 
 
+_PAGE_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+"""For pages that don't say themselves what they need: nothing from elsewhere, and no page around them."""
+
+
 def install(app: Flask) -> None:
-    """Look at each request before it acts, and answer the browser's questions about origins."""
-    app.before_request(_admit)
+    """Look at each request before it acts, and tell browsers what they may do with the answer."""
+    rate_limit = RateLimit()
+
+    @app.before_request
+    def admit() -> Response | None:
+        try:
+            _check_host()
+            _check_origin()
+            if _is_preflight():
+                return Response(status=204)
+            _check_key()
+            _check_rate(rate_limit)
+        except RkllamaError as error:
+            return respond(error)
+        return None
+
     app.after_request(_allow_origin)
+    app.after_request(_bind_browsers)
 
 
 def is_open(path: str) -> bool:
     """Whether this path may be asked without a key."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
-
-
-def _admit() -> Response | None:
-    try:
-        _check_host()
-        _check_origin()
-        if _is_preflight():
-            return Response(status=204)
-        _check_key()
-    except RkllamaError as error:
-        return respond(error)
-    return None
 
 
 def _check_host() -> None:
@@ -72,8 +81,22 @@ def _check_key() -> None:
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     offered = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("X-Api-Key", ""))
     # Every key is compared with every offer in full, so that the time taken tells nothing about either.
-    if not any([hmac.compare_digest(key.encode(), offer.encode("latin-1")) for key in keys for offer in offered]):  # noqa: C419
+    right = [key for key in keys for offer in offered if hmac.compare_digest(key.encode(), offer.encode("latin-1"))]
+    if not right:
         raise Unauthorized("This server wants an API key: send `Authorization: Bearer <key>` or `x-api-key: <key>`.")
+    name_client(right[0])
+
+
+def _check_rate(limit: RateLimit) -> None:
+    per_minute = services().settings.rate_limit
+    if not per_minute or request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    wait = limit.take(client_name(), per_minute)
+    if wait:
+        raise TooManyRequests(
+            f"You have made the {per_minute:g} requests a minute that this server allows. Try again in {wait:.0f} s.",
+            retry_after=math.ceil(wait),
+        )
 
 
 def _host_name(host: str) -> str:
@@ -100,6 +123,16 @@ def _allow_origin(response: Response) -> Response:
         response.headers["Access-Control-Allow-Methods"] = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
         response.headers["Access-Control-Allow-Headers"] = wanted
         response.headers["Access-Control-Max-Age"] = "43200"
+    return response
+
+
+def _bind_browsers(response: Response) -> Response:
+    """No guessing of types, no telling of addresses, no foreign frames."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if response.mimetype == "text/html":
+        response.headers.setdefault("Content-Security-Policy", _PAGE_POLICY)
+        response.headers["X-Frame-Options"] = "DENY"
+        response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 

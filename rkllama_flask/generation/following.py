@@ -1,5 +1,6 @@
 """Following a job of the engine until it ends, without ever sitting still for longer than a client may have to wait."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -67,6 +68,10 @@ class Following(Generic[T]):
         self._take(event)
 
     def _wait(self) -> None:
+        draining = self._engine.ends_at < math.inf
+        if draining and self._job.state is JobState.QUEUED and self._engine.withdraw(self._job):
+            self._over = True
+            raise Draining("The server is shutting down. Try again in a moment.", retry_after=2)
         if time.monotonic() > self._engine.ends_at:
             raise Draining("The server is shutting down and could not wait for the end of this answer.", retry_after=2)
         waited = (time.monotonic_ns() - self._job.submitted_at) / 1e9

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -146,18 +146,18 @@ class _Patience:
         self._before: float | None = None
         self._pace = pace
         self._next = pace
-        self._timer = threading.Timer(MAX_READ_TIME, self._stop)
+        self._cancel: Callable[[], None] = lambda: None
         self._stopped = False
 
     def __enter__(self) -> "_Patience":
         if self._connection is not None:
             self._before = self._connection.gettimeout()
             self._connection.settimeout(READ_TIMEOUT)
-            self._timer.start()
+            self._cancel = _after(MAX_READ_TIME, self._stop, self._connection)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        self._cancel()
         if self._connection is not None:
             self._connection.settimeout(self._before)
 
@@ -165,10 +165,9 @@ class _Patience:
         """So many bytes have come in all."""
         if self._pace is not None and self._next is not None and size >= self._next:
             self._next = size + self._pace
-            self._timer.cancel()
-            self._timer = threading.Timer(MAX_READ_TIME, self._stop)
+            self._cancel()
             if self._connection is not None:
-                self._timer.start()
+                self._cancel = _after(MAX_READ_TIME, self._stop, self._connection)
 
     def explain(self, error: Exception | None = None) -> NoReturn:
         """Raise why the body is not whole."""
@@ -183,6 +182,19 @@ class _Patience:
         if self._connection is not None:
             with suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RD)
+
+
+def _after(seconds: float, action: Callable[[], None], connection: socket.socket) -> Callable[[], None]:
+    """Do `action` after so many seconds, unless what this returns is called before."""
+    hub = getattr(connection, "hub", None)
+    if hub is None:
+        timer = threading.Timer(seconds, action)
+        timer.start()
+        return timer.cancel
+    # gevent's socket: a greenlet for each body that never sleeps is dearer than all else that is done with it.
+    watcher = hub.loop.timer(seconds)
+    watcher.start(action)
+    return watcher.close  # type: ignore[no-any-return]
 
 
 def _decompress(raw: bytes, encoding: str, limit: int) -> bytes:

@@ -6,6 +6,7 @@ queue or event is one of greenlets, and touching it from a native thread can han
 
 import sys
 from _queue import Empty, SimpleQueue
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -32,18 +33,53 @@ class ThreadMailbox:
 
 
 class GreenletMailbox:
+    """One wake-up serves all that has been put until the reader looks, and switches to it without a detour."""
+
     def __init__(self) -> None:
         import gevent
-        import gevent.queue
 
-        self._items = gevent.queue.SimpleQueue()
-        self._call = gevent.get_hub().loop.run_callback_threadsafe
+        self._hub = gevent.get_hub()
+        self._current = gevent.getcurrent
+        self._call = self._hub.loop.run_callback_threadsafe
+        self._items: deque[Any] = deque()
+        self._called = False
+        self._reader: Any = None
 
     def put(self, item: Any) -> None:
-        self._call(self._items.put_nowait, item)
+        self._items.append(item)
+        if not self._called:
+            self._called = True
+            self._call(self._wake)
 
     def get(self, timeout: float | None) -> Any:
-        return self._items.get(True, timeout)
+        if not self._items:
+            self._wait(timeout)
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise Empty from None
+
+    def _wait(self, timeout: float | None) -> None:
+        self._reader = self._current()
+        timer = None
+        try:
+            if timeout is not None:
+                timer = self._hub.loop.timer(timeout)
+                timer.start(self._switch)
+            self._hub.switch()
+        finally:  # also when another greenlet throws into this one
+            self._reader = None
+            if timer is not None:
+                timer.close()
+
+    def _wake(self) -> None:
+        self._called = False  # before the look: what is put from here on calls again
+        if self._items:
+            self._switch()
+
+    def _switch(self) -> None:
+        if self._reader is not None:
+            self._reader.switch()
 
 
 def under_gevent() -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from rkllama_flask.catalog import facts
@@ -159,7 +160,12 @@ class Caches:
 
 def template_digest(model: Model) -> str:
     """Changes with the chat template that the model's files put in force."""
-    return hashlib.sha256(ChatTemplate.for_model(model).source.encode()).hexdigest()[:16]
+    return _digest(ChatTemplate.for_model(model).source)
+
+
+@lru_cache(maxsize=32)
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def _message(stored: Mapping[str, Any]) -> Message:

@@ -82,17 +82,8 @@ class Cover:
 
     def __init__(self, special: SpecialText, texts: Iterable[str]) -> None:
         self._special = special
-        taken = {letter for text in texts for letter in _PRIVATE_USE.findall(text)}
-        free = (chr(code) for code in _PRIVATE if chr(code) not in taken)
-        private = "".join(islice(free, len(special.alphabet) + 1))
-        if len(private) <= len(special.alphabet):
-            raise InvalidRequest("The messages use nearly every private-use character there is.", param="messages")
-        self.end_mark = private[0]
-        pairs = dict(zip(special.alphabet, private[1:], strict=True))
-        self._cover = str.maketrans(pairs)
-        self._uncover = str.maketrans({private: letter for letter, private in pairs.items()})
-        # A range is quicker to find than its members; what else lies in it is the client's, and is not changed back.
-        self._covered = re.compile(f"[{min(pairs.values())}-{max(pairs.values())}]+" if pairs else "(?!)")
+        taken = {letter for text in texts if not text.isascii() for letter in _PRIVATE_USE.findall(text)}
+        self.end_mark, self._cover, self._uncover, self._covered = _tables(special.alphabet, frozenset(taken))
 
     def text(self, text: str, *, allowed: frozenset[str] = frozenset()) -> str:
         """`text` with its look-alikes covered, but for those in `allowed`."""
@@ -122,6 +113,19 @@ class Cover:
             done = match.end()
         segments.append(Segment(rendered[done:], trusted=True))
         return Prompt(tuple(segment for segment in segments if segment.text))
+
+
+@lru_cache(maxsize=64)
+def _tables(alphabet: str, taken: frozenset[str]) -> tuple[str, dict[int, int], dict[int, int], re.Pattern[str]]:
+    """The end mark, the way to the private characters and back, and what finds them; without those `taken`."""
+    free = (chr(code) for code in _PRIVATE if chr(code) not in taken)
+    private = "".join(islice(free, len(alphabet) + 1))
+    if len(private) <= len(alphabet):
+        raise InvalidRequest("The messages use nearly every private-use character there is.", param="messages")
+    used = private[1:]
+    # A range is quicker to find than its members; what else lies in it is the client's, and is not changed back.
+    covered = re.compile(f"[{used[0]}-{used[-1]}]+" if used else "(?!)")
+    return private[0], str.maketrans(alphabet, used), str.maketrans(used, alphabet), covered
 
 
 def without_half_characters(text: str) -> str:

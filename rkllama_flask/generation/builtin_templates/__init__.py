@@ -31,7 +31,12 @@ def builtin_template(model: Model) -> str:
 
 def template_name(model: Model) -> str:
     """Which built-in template fits: told by the model's name, then by its family."""
-    for said in (model.name, model.family or ""):
+    return _told_by(model.name, model.family or "")
+
+
+@lru_cache(maxsize=256)
+def _told_by(*words: str) -> str:
+    for said in words:
         for pattern, name in _FAMILIES:
             if re.search(pattern, said, re.IGNORECASE):
                 return name

@@ -89,7 +89,7 @@ def start_server(
 
     With `library` None it has the real model on the CPU runtime; else `models` are model files by name and content.
     `proxy` is the URL of what stands in front of it and is asked in its place. `command` starts another program than
-    that of `host`; `{port}` and `{folder}` in it are replaced.
+    that of `host`; `{port}` in it is replaced, if `env` does not choose one.
     """
     (folder / "models").mkdir(parents=True, exist_ok=True)
     if library is None:
@@ -101,7 +101,7 @@ def start_server(
             path.write_text(content)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port = int((env or {}).get("PORT", probe.getsockname()[1]))
     environment = os.environ | {
         "HOST": "127.0.0.1",
         "PORT": str(port),
@@ -114,7 +114,7 @@ def start_server(
         "ENV_FILE": os.devnull,  # the user's own settings are not the tests'
     }
     command = command or [sys.executable, *HOSTS[host]]
-    command = [part.replace("{port}", str(port)).replace("{folder}", str(folder)) for part in command]
+    command = [part.replace("{port}", str(port)) for part in command]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment | (env or {}), stdout=log, stderr=log, cwd=ROOT)
     server = Server(process, port, folder, proxy)

@@ -7,6 +7,7 @@ longer than the heartbeat time do the headers leave alone, since clients and pro
 import logging
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
@@ -25,6 +26,8 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 LOOK_EVERY = 0.5
 """Seconds between two looks for the client while events flow; silence brings its own ticks."""
+
+_HANGS_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 UNAPPLIED_HEADER = "X-Unapplied-Parameters"
 
@@ -100,11 +103,14 @@ def client_gone(environ: Mapping[str, Any]) -> bool:
     """Whether this request's client has hung up; False where the host gives no way to know.
 
     gunicorn and werkzeug lend their socket. It is polled first: under gevent a bare recv would wait, whatever its
-    flags say. waitress knows only when started with `channel_request_lookahead` >= 1.
+    flags say. waitress knows only when started with `channel_request_lookahead` >= 1, uWSGI only what its descriptor
+    shows, mod_wsgi nothing.
     """
     lent: socket.socket | None = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if lent is not None:
         return _hung_up(lent)
+    if "uwsgi.version" in environ:
+        return bool(_poll(sys.modules["uwsgi"].connection_fd()) & _HANGS_UP)
     ask: Callable[[], bool] | None = environ.get("waitress.client_disconnected")
     return ask() if ask else False
 
@@ -112,17 +118,22 @@ def client_gone(environ: Mapping[str, Any]) -> bool:
 def _hung_up(connection: socket.socket) -> bool:
     if connection.fileno() < 0:
         return True
-    poll = select.poll()
-    poll.register(connection, select.POLLIN | select.POLLRDHUP)
-    ready = poll.poll(0)
-    if not ready:
+    shown = _poll(connection.fileno())
+    if not shown:
         return False
-    if ready[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
+    if shown & _HANGS_UP:
         return True
     try:
         return connection.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
+
+
+def _poll(descriptor: int) -> int:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+    ready = poll.poll(0)
+    return ready[0][1] if ready else 0
 
 
 class _Client:

@@ -47,7 +47,7 @@ def nginx(folder: Path, site: str, changes: dict[str, str]) -> Iterator[str]:
         "    listen [::]:443 ssl http2;\n": "",
         "/etc/ssl/rkllama": str(folder),
     } | changes
-    (folder / "site.conf").write_text(_changed(shipped / site, changes))
+    (folder / "site.conf").write_text(changed(shipped / site, changes))
     shutil.copytree(shipped / "rkllama", folder / "rkllama")
     user = "user root;" if os.geteuid() == 0 else ""  # or its workers could not reach the test's folder
     (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
@@ -63,7 +63,7 @@ def haproxy(folder: Path, changes: dict[str, str]) -> Iterator[str]:
     folder.mkdir(exist_ok=True)
     port = free_port()
     bind = "bind :443 ssl crt /etc/ssl/rkllama/both.pem alpn h2,http/1.1"
-    text = _changed(ROOT / "conf" / "haproxy" / "cluster.cfg", {bind: f"bind 127.0.0.1:{port}"} | changes)
+    text = changed(ROOT / "conf" / "haproxy" / "cluster.cfg", {bind: f"bind 127.0.0.1:{port}"} | changes)
     (folder / "haproxy.cfg").write_text(text)
     program = installed("haproxy")
     assert program is not None
@@ -99,7 +99,8 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _changed(path: Path, changes: dict[str, str]) -> str:
+def changed(path: Path, changes: dict[str, str]) -> str:
+    """A file's text with each of the changes made; what is to be changed has to be there."""
     text = path.read_text()
     for old, new in changes.items():
         assert old in text, old

@@ -46,6 +46,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         catalog,
         config,
         default_model=settings.default_model,
+        fallback_model=settings.fallback_model,
+        model_aliases=settings.model_aliases,
         max_context_length=settings.max_context_length,
         on_warning=logger.warning,
         cache_store=cache_store,

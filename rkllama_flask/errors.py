@@ -57,14 +57,19 @@ class InvalidRequest(RkllamaError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt does not fit: `prompt_tokens` against `limit`, both in tokens."""
+    """The prompt does not fit: `prompt_tokens` against `limit`, both in tokens.
+
+    `largest` is the context that the model was made for, where that is known to be larger than the one it has.
+    """
 
     code = "context_length_exceeded"
 
-    def __init__(self, prompt_tokens: int, limit: int, *, param: str | None = "messages") -> None:
+    def __init__(
+        self, prompt_tokens: int, limit: int, *, param: str | None = "messages", largest: int | None = None
+    ) -> None:
+        advice = f"Shorten it, or load the model with a larger context, up to {largest}." if largest else "Shorten it."
         super().__init__(
-            f"The prompt has {prompt_tokens} tokens, but this model's context takes at most {limit}. "
-            "Shorten the messages, or load the model with a larger context.",
+            f"The prompt has {prompt_tokens} tokens, but this model's context takes at most {limit}. {advice}",
             param=param,
         )
         self.prompt_tokens = prompt_tokens

@@ -17,6 +17,9 @@ _LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])")
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the file's time of change."""
 
+DEFAULT_MAX_NEW_TOKENS = 4096
+"""Small models like to repeat themselves without end, and meanwhile nobody else is answered."""
+
 _RANGES: dict[str, tuple[float, float]] = {
     "top_k": (0, 1_000_000),
     "top_p": (0, 1),
@@ -27,7 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "mirostat": (0, 2),
     "mirostat_tau": (0, 100),
     "mirostat_eta": (0, 1),
-    "max_new_tokens": (1, 1 << 20),
+    "max_new_tokens": (0, 1 << 20),
     "num_npu_cores": (1, 3),
     "enabled_cpus_mask": (1, 0xFF),
     "num_threads": (1, 8),
@@ -44,11 +47,12 @@ _SECTIONS = {
 class InferenceConfig:
     """What the file says; None where it says nothing, which leaves the runtime's own value.
 
+    `max_new_tokens` is the limit of answers for which none was asked, 0: only the context's.
     `cpus` are the core numbers of `enabled_cpus_mask`. `npu_cores` is only compared with the model, which fixes them.
     """
 
     sampling: Sampling = Sampling()
-    max_new_tokens: int | None = None
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     cpus: tuple[int, ...] | None = None
     npu_cores: int | None = None
 
@@ -77,7 +81,7 @@ def parse(text: str) -> InferenceConfig:
         raise ValueError(f"num_threads is {threads}, but enabled_cpus_mask enables {len(cpus)} CPUs")
     return InferenceConfig(
         sampling=Sampling(**{name: inference[name] for name in _SAMPLING if name in inference}),
-        max_new_tokens=inference.get("max_new_tokens"),
+        max_new_tokens=inference.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS),
         cpus=cpus,
         npu_cores=hardware.get("num_npu_cores"),
     )

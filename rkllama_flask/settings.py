@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Settings:
     rkllm_lib_path: Path | None
     cpu_runtime_path: Path | None
     default_model: str | None
+    fallback_model: str | None
+    model_aliases: Mapping[str, str]
     api_keys: tuple[str, ...]
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
@@ -121,6 +124,8 @@ class Settings:
             rkllm_lib_path=_rockchip_library(env.str("RKLLM_LIB_PATH", ""), root),
             cpu_runtime_path=_existing(root / env.str("CPU_RUNTIME_PATH", "build/librkllmrt-cpu.so")),
             default_model=env.str("DEFAULT_MODEL", "") or None,
+            fallback_model=env.str("FALLBACK_MODEL", "") or None,
+            model_aliases=_aliases(env.list("MODEL_ALIASES", [])),
             api_keys=tuple(key for key in keys if key),
             allowed_origins=tuple(env.list("ALLOWED_ORIGINS", [])),
             allowed_hosts=tuple(env.list("ALLOWED_HOSTS", [])),
@@ -167,6 +172,16 @@ def _keys_of(file: Path) -> list[str]:
     if not any(keys):  # whoever names a file wants keys to be asked for
         raise SettingsError(f"API_KEYS_FILE={file} holds no key. Put one key on each line, or unset it.")
     return keys
+
+
+def _aliases(pairs: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        alias, equals, name = (part.strip() for part in pair.partition("="))
+        if not (alias and equals and name):
+            raise EnvError(f'Environment variable "MODEL_ALIASES" invalid: "{pair}" is not alias=model.')
+        found[alias] = name
+    return found
 
 
 def _rockchip_library(said: str, root: Path) -> Path | None:

@@ -7,6 +7,7 @@ def register(app: Flask) -> None:
     """Give `app` every route, and what all of them share: request ids, admission, errors in each API's own shape."""
     from rkllama_flask.api import anthropic, cache, context, docs, errors, models, ollama, openai, ops, security
 
+    app.url_map.converters["model"] = models.NameConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]  # answers keep the order their API documents
     context.install(app)
     security.install(app)

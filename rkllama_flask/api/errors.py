@@ -17,9 +17,14 @@ _EXTENSION = "rkllama_dialects"
 
 
 class Dialect(Protocol):
-    """One API's way to say an error. `prefixes` are the paths that belong to it, without a slash at the end."""
+    """One API's way to say an error.
+
+    `prefixes` are the paths that belong to it, without a slash at the end. At paths that belong to none it is told by
+    `header`, which its clients alone send.
+    """
 
     prefixes: tuple[str, ...]
+    header: str | None
 
     def render_error(self, error: RkllamaError, request_id: str, /) -> Mapping[str, Any]:
         """The body of an error response."""
@@ -36,7 +41,7 @@ class HttpFailed(RkllamaError):
 
 
 def install(app: Flask, dialects: Sequence[Dialect]) -> None:
-    """Answer every error of `app` in a dialect's shape; the first dialect has the paths that no other claims."""
+    """Answer every error of `app` in a dialect's shape; the first dialect has what no other claims."""
     app.extensions[_EXTENSION] = tuple(dialects)
     app.register_error_handler(RkllamaError, respond)
     app.register_error_handler(HTTPException, _respond_http)
@@ -45,7 +50,7 @@ def install(app: Flask, dialects: Sequence[Dialect]) -> None:
 
 
 def dialect_of(path: str) -> Dialect:
-    """The dialect that a path belongs to: the longest prefix decides."""
+    """The dialect that a path belongs to, the longest prefix deciding; at shared paths that of the request's client."""
     dialects: tuple[Dialect, ...] = current_app.extensions[_EXTENSION]
     claims = [
         (len(prefix), dialect)
@@ -53,7 +58,9 @@ def dialect_of(path: str) -> Dialect:
         for prefix in dialect.prefixes
         if path == prefix or path.startswith(f"{prefix}/")
     ]
-    return max(claims, key=lambda claim: claim[0])[1] if claims else dialects[0]
+    if claims:
+        return max(claims, key=lambda claim: claim[0])[1]
+    return next((one for one in dialects if one.header and one.header in request.headers), dialects[0])
 
 
 def respond(error: RkllamaError) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 from marshmallow.validate import Range
+from werkzeug.routing import PathConverter
 
 from rkllama_flask.api import openapi_examples as examples
 from rkllama_flask.api import openapi_replies as replies
@@ -18,6 +19,12 @@ from rkllama_flask.api.schema import Boolean, Integer, RequestSchema, String
 from rkllama_flask.api.streaming import collect, stream
 
 blueprint = Blueprint("models", __name__)
+
+
+class NameConverter(PathConverter):
+    """A model's name in a path. The words that are paths of their own here are none, whatever the method."""
+
+    regex = "(?!(?:load|unload|download|available|loaded)$)[^/].*?"
 
 
 class LoadSchema(RequestSchema):

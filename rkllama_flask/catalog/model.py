@@ -14,8 +14,9 @@ Format = Literal["rkllm", "gguf"]
 class Modelfile:
     """What the side file beside the weights says; None or empty means "not said".
 
-    `parameters` holds PARAMETER lines by name (`stop` a list of strings). `input` is how prompts are handed to the
-    runtime: `auto`, `text` or `tokens`. `adapters` are (path, scale) pairs.
+    `max_tokens` from 0 down means that answers have no limit but the context's. `parameters` holds PARAMETER lines by
+    name (`stop` a list of strings). `input` is how prompts are handed to the runtime: `auto`, `text` or `tokens`.
+    `adapters` are (path, scale) pairs.
     """
 
     system: str | None = None

@@ -100,13 +100,12 @@ def _number(name: str, value: Any) -> float:
 
 def apply_parameters(parameters: Mapping[str, Any], modelfile: Modelfile) -> Modelfile:
     """The Modelfile with these parameters, and with everything that follows from them."""
-    limit = parameters.get("num_predict")
     return replace(
         modelfile,
         parameters=dict(parameters),
         sampling=Sampling(**{name: parameters[name] for name in _SAMPLING if name in parameters}),
         stop=tuple(parameters.get("stop", ())),
-        max_tokens=limit if limit is not None and limit >= 0 else None,
+        max_tokens=parameters.get("num_predict"),
         context_length=parameters.get("num_ctx"),
         pooling=parameters.get("pooling"),
         input=parameters.get("input", "auto"),

@@ -1,7 +1,8 @@
 """What the dialects ask: models, answers, embeddings, token counts. From neutral requests to jobs of the engine."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
@@ -33,6 +34,8 @@ class Inference(Models):
         config: LiveConfig,
         *,
         default_model: str | None = None,
+        fallback_model: str | None = None,
+        model_aliases: Mapping[str, str] = MappingProxyType({}),
         max_context_length: int = 16384,
         on_warning: Callable[[str], None] = lambda _: None,
         cache_store: CacheStore = NO_ROOM,
@@ -45,6 +48,8 @@ class Inference(Models):
             catalog,
             config,
             default_model=default_model,
+            fallback_model=fallback_model,
+            model_aliases=model_aliases,
             max_context_length=max_context_length,
             on_warning=on_warning,
         )
@@ -66,7 +71,6 @@ class Inference(Models):
         model, modelfile = request.model, request.model.modelfile
         if "completion" not in facts.capabilities(model):
             raise UnsupportedRequest(f'"{model.name}" does not support chat: it only makes embeddings.', param="model")
-        config = self._config.current()
         request, refusal = self.caches.put_in_front(request)
         prompt = self._prompts.build(request)
         context_length = request.context_length or self._context_length(model)
@@ -76,9 +80,7 @@ class Inference(Models):
             prompt=prompt.content,
             sampling=request.sampling.over(self._sampling(model)),
             requested=request.sampling,
-            max_tokens=_limit(
-                (request.max_tokens, modelfile.max_tokens, config.max_new_tokens), prompt.tokens, context_length
-            ),
+            max_tokens=self._limit(request, prompt.tokens, context_length),
             stop=request.stop or modelfile.stop,
             context_length=request.context_length,
             keep_alive=request.keep_alive,
@@ -157,20 +159,24 @@ class Inference(Models):
         tokenizer = self._prompts.tokenizer(model)
         return tokenizer.decode(list(ids)) if tokenizer else None
 
+    def _limit(self, request: GenerationRequest, prompt_tokens: int | None, context_length: int) -> int:
+        """How many tokens the answer may have: the first limit that is said, within what the context has room for.
+
+        Raises ContextLengthExceeded for a prompt that leaves no room for an answer.
+        """
+        model = request.model
+        wanted = (request.max_tokens, model.modelfile.max_tokens, self._config.current().max_new_tokens)
+        limit = next(one for one in wanted if one is not None)
+        room = context_length - RESERVED_TOKENS - (prompt_tokens or 0)
+        if room <= 0 and prompt_tokens is not None:
+            raise self._too_long(prompt_tokens, context_length, model)
+        return min(limit, room) if limit > 0 else room
+
+    @staticmethod
+    def _too_long(prompt_tokens: int, context_length: int, model: Model) -> ContextLengthExceeded:
+        largest = model.context_length if model.context_length > context_length else None
+        return ContextLengthExceeded(prompt_tokens, context_length - RESERVED_TOKENS, largest=largest)
+
 
 def _hash(content: object) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
-
-
-def _limit(wanted: Sequence[int | None], prompt_tokens: int | None, context_length: int) -> int | None:
-    """The first limit that is said, within what the context has room for; None where neither is known.
-
-    Raises ContextLengthExceeded for a prompt that leaves no room for an answer.
-    """
-    limit = next((one for one in wanted if one is not None), None)
-    if prompt_tokens is None:
-        return limit
-    room = context_length - RESERVED_TOKENS - prompt_tokens
-    if room <= 0:
-        raise ContextLengthExceeded(prompt_tokens, context_length - RESERVED_TOKENS)
-    return room if limit is None else min(limit, room)

@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
@@ -32,7 +34,8 @@ class Resident:
 
 
 class Models:
-    """`default_model` answers requests that name none while nothing is loaded.
+    """`default_model` answers requests that name none while nothing is loaded, `fallback_model` those that name one
+    which isn't here. `model_aliases` are models by further names.
 
     `max_context_length` in tokens bounds what a model is loaded with unless its Modelfile asks for more, because memory
     for it is taken at once. `on_warning` hears what is doubtful about a model before it is loaded.
@@ -45,6 +48,8 @@ class Models:
         config: LiveConfig,
         *,
         default_model: str | None = None,
+        fallback_model: str | None = None,
+        model_aliases: Mapping[str, str] = MappingProxyType({}),
         max_context_length: int = 16384,
         on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -52,8 +57,27 @@ class Models:
         self._catalog = catalog
         self._config = config
         self._default_model = default_model
+        self._fallback_model = fallback_model
+        self._aliases = model_aliases
         self._max_context_length = max_context_length
         self._on_warning = on_warning
+
+    def find(self, name: str) -> Model:
+        """The model of this name or alias, else the one for unknown names. Raises ModelNotFound."""
+        try:
+            return self._catalog.find(self._aliases.get(name, name))
+        except ModelNotFound:
+            if self._fallback_model is None:
+                raise
+            return self._catalog.find(self._fallback_model)
+
+    def names(self) -> dict[str, Model]:
+        """Every name that a request can give, with its model: what is on disk, then aliases."""
+        found = {model.name: model for model in self._catalog.list()}
+        for alias, name in self._aliases.items():
+            with suppress(ModelNotFound, ModelUnusable):
+                found.setdefault(alias, self._catalog.find(name))
+        return found
 
     def choose(self, name: str | None) -> Model:
         """The model of this name; without one the loaded model, else the default, else the only one on disk.
@@ -61,7 +85,7 @@ class Models:
         Raises ModelNotFound, InvalidRequest where the request has to name one, or NoModelYet while one comes.
         """
         if name:
-            return self._catalog.find(name)
+            return self.find(name)
         ready = self.status().ready  # asked first: what is restored meanwhile must not be missed
         for resident in self.resident():
             return resident.model

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
-from rkllama_flask.errors import TemplateFailed, UnsupportedRequest
+from rkllama_flask.errors import InvalidRequest, TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.generation import Parser
 from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.openings import Openings, after_system, hash_of, opening
@@ -127,7 +127,8 @@ class Prompts:
 
     def _raw(self, request: GenerationRequest, tokenizer: Tokenizer | None) -> BuiltPrompt:
         """A prompt that the client has formatted itself: special tokens in it are meant."""
-        assert request.prompt is not None
+        if not request.prompt:
+            raise InvalidRequest("'prompt' must not be empty.", param="prompt")
         if not isinstance(request.prompt, str):
             if tokenizer is not None:
                 tokenizer.check(request.prompt, param="prompt")

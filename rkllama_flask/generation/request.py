@@ -10,6 +10,10 @@ from rkllama_flask.runtime.sampling import Sampling
 Role = Literal["system", "user", "assistant", "tool"]
 
 
+UNLIMITED = -1
+"""A token limit that is none: the answer may go on until the context is full."""
+
+
 @dataclass(frozen=True)
 class ToolCall:
     """A call the model made: `arguments` is the JSON text of an object."""
@@ -64,9 +68,9 @@ class GenerationRequest:
 
     Either `messages` (rendered with the model's chat template) or `prompt` (text as it is, or token ids) is given.
     `context` are the token ids of earlier turns, which stand before the messages.
-    `max_tokens` None means until the model ends or the context is full. `thinking` None leaves it to the model;
-    a string is an effort level for the template. `keep_alive` is in seconds, None the default, infinity for ever.
-    `client` is who asks, for fair queueing. `timeout` is in seconds, for the run alone.
+    `max_tokens` None leaves it to the model's files and the configuration, UNLIMITED to the context. `thinking` None
+    leaves it to the model; a string is an effort level for the template. `keep_alive` is in seconds, None the default,
+    infinity for ever. `client` is who asks, for fair queueing. `timeout` is in seconds, for the run alone.
     """
 
     model: Model

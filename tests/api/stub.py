@@ -85,6 +85,12 @@ class StubInference:
             return self.loaded[0]
         raise InvalidRequest("Name a model.", param="model")
 
+    def find(self, name: str) -> Model:
+        return self.catalog.find(name)
+
+    def names(self) -> dict[str, Model]:
+        return {model.name: model for model in self.catalog.list()}
+
     def generate(self, request: GenerationRequest) -> StubGeneration:
         if self.early:
             raise self.early

@@ -16,6 +16,7 @@ from rkllama_flask.errors import (
     TimedOut,
 )
 from tests.api.conftest import Api
+from tests.contract import anthropic_spec
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -100,17 +101,60 @@ def test_a_request_id_that_could_harm_a_log_is_replaced(api: Api, hostile: str) 
 
 class OtherDialect:
     prefixes = ("/other", "/v1/other")
+    header = "x-other"
 
     def render_error(self, error: RkllamaError, _request_id: str, /) -> dict[str, str]:
         return {"other": error.message}
 
 
 @pytest.mark.parametrize(
-    ("path", "other"), [("/other/x", True), ("/v1/other", True), ("/v1/others", False), ("/", False)]
+    ("path", "header", "other"),
+    [
+        ("/other/x", "", True),
+        ("/v1/other", "", True),
+        ("/v1/others", "", False),
+        ("/", "", False),
+        ("/v1/others", "x-other", True),
+        ("/v1/chat/completions", "x-other", False),
+    ],
 )
-def test_the_longest_prefix_decides_the_shape(api: Api, path: str, other: bool) -> None:
+def test_the_path_decides_the_shape_and_where_it_is_shared_the_client(
+    api: Api, path: str, header: str, other: bool
+) -> None:
     from rkllama_flask.api.openai import dialect
 
     api.app.extensions["rkllama_dialects"] = (dialect, OtherDialect())
-    with api.app.test_request_context():
+    with api.app.test_request_context(path, headers={header: "1"} if header else {}):
         assert isinstance(errors.dialect_of(path), OtherDialect) == other
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/models/load", {"POST"}),
+        ("GET", "/v1/models/unload", {"POST"}),
+        ("GET", "/models/download", {"POST"}),
+        ("DELETE", "/v1/models/load", {"POST"}),
+        ("POST", "/v1/models/loaded", {"GET", "HEAD"}),
+        ("POST", "/v1/models", {"GET", "HEAD"}),
+        ("DELETE", "/v1/models/tiny", {"GET", "HEAD"}),
+        ("PUT", "/v1/responses/input_tokens", {"POST"}),
+    ],
+)
+def test_a_known_path_says_which_methods_it_takes(api: Api, method: str, path: str, allowed: set[str]) -> None:
+    response = api.client.open(path, method=method)
+    assert response.status_code == 405
+    assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed | {"OPTIONS"}
+    assert api.client.options(path).status_code == 200
+
+
+def test_an_anthropic_client_is_answered_in_its_own_shape_wherever_it_asks(api: Api) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+    api.configure(api_keys=("secret",))
+    refusals = [api.get("/v1/models", headers=headers), api.get("/v1/models/x", headers=headers)]
+    headers["x-api-key"] = "secret"
+    refusals += [api.get("/v1/models/x", headers=headers), api.client.delete("/v1/models/x", headers=headers)]
+    refusals.append(api.get("/v1/files", headers=headers))
+    assert [one.status_code for one in refusals] == [401, 401, 404, 405, 404]
+    for refusal in refusals:
+        anthropic_spec.check(refusal.json, "ErrorResponse")

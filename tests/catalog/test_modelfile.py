@@ -119,8 +119,9 @@ def test_a_file_made_for_rkllama_is_understood() -> None:
     assert parse(render(written.source, written.modelfile)) == written
 
 
-def test_a_negative_limit_is_no_limit() -> None:
-    assert parse("PARAMETER num_predict -1").modelfile.max_tokens is None
+def test_a_limit_that_is_said_to_be_none_is_not_the_same_as_nothing_said() -> None:
+    assert parse("PARAMETER num_predict -1").modelfile.max_tokens == -1
+    assert parse("PARAMETER top_k 3").modelfile.max_tokens is None
 
 
 def test_fields_of_a_request_are_checked_alike() -> None:

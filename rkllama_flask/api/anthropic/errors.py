@@ -19,6 +19,7 @@ class AnthropicDialect:
     """Has the paths below `messages`, with `/v1` and without."""
 
     prefixes: tuple[str, ...] = ("/v1/messages", "/messages")
+    header: str | None = "anthropic-version"
 
     def render_error(self, error: RkllamaError, request_id: str, /) -> dict[str, Any]:
         """The type follows the status. Coding clients shorten their history when they read `prompt is too long`."""

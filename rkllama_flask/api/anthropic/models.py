@@ -1,18 +1,14 @@
 """`GET /v1/models` and `/v1/models/{id}` for Anthropic's clients, known by their `anthropic-version` header."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 from flask import Response, jsonify, request
 
-from rkllama_flask.api.anthropic.errors import dialect
-from rkllama_flask.api.context import request_id, services
+from rkllama_flask.api.context import services
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.errors import InvalidRequest, RkllamaError
-
-P = ParamSpec("P")
+from rkllama_flask.errors import InvalidRequest
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 20
@@ -23,39 +19,23 @@ def asked() -> bool:
     return "anthropic-version" in request.headers
 
 
-def _in_this_dialect(view: Callable[P, Response]) -> Callable[P, Response]:
-    """The path belongs to another API, so the errors of these views have to be said here."""
-
-    @wraps(view)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
-        try:
-            return view(*args, **kwargs)
-        except RkllamaError as error:
-            response = jsonify(dialect.render_error(error, request_id()))
-            response.status_code = error.status
-            return response
-
-    return answer
-
-
-@_in_this_dialect
 def list_models() -> Response:
-    """A page of the models on disk. Raises InvalidRequest for a wrong `limit` or an unknown `after_id`, `before_id`."""
-    models = services().catalog.list()
-    page, more = _page([model.name for model in models])
-    shown = models[page]
+    """A page of the models' names. Raises InvalidRequest for a wrong `limit` or an unknown `after_id`, `before_id`."""
+    models = services().inference.names()
+    names = list(models)
+    page, more = _page(names)
+    shown = names[page]
     return jsonify(
-        data=[_render(model, model.name) for model in shown],
+        data=[_render(models[name], name) for name in shown],
         has_more=more,
-        first_id=shown[0].name if shown else None,
-        last_id=shown[-1].name if shown else None,
+        first_id=shown[0] if shown else None,
+        last_id=shown[-1] if shown else None,
     )
 
 
-@_in_this_dialect
 def retrieve_model(name: str) -> Response:
     """One model under the name it was asked by. Raises ModelNotFound."""
-    return jsonify(_render(services().catalog.find(name), name))
+    return jsonify(_render(services().inference.find(name), name))
 
 
 def _page(names: Sequence[str]) -> tuple[slice, bool]:

@@ -9,6 +9,7 @@ class OllamaDialect:
     """Has what lies under `/api`."""
 
     prefixes: tuple[str, ...] = (PREFIX,)
+    header: str | None = None
 
     def render_error(self, error: RkllamaError, _request_id: str, /) -> dict[str, str]:
         """The body of an error, and the last line of a stream that fails."""

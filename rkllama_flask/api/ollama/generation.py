@@ -10,7 +10,7 @@ from flask import Response, jsonify
 from rkllama_flask.api import openapi_examples as examples
 from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.context import client_name, services
-from rkllama_flask.api.ollama.details import largest_context, within_context
+from rkllama_flask.api.ollama.details import within_context
 from rkllama_flask.api.ollama.durations import utc_now
 from rkllama_flask.api.ollama.framing import AnswerLines, Fields, Shape, chat_shape, generate_shape
 from rkllama_flask.api.ollama.names import find_model, full_name, quoted, required
@@ -24,7 +24,7 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.events import Content
 from rkllama_flask.generation.inference import Inference
-from rkllama_flask.generation.request import GenerationRequest, Message
+from rkllama_flask.generation.request import UNLIMITED, GenerationRequest, Message
 
 _generate = GenerateSchema()
 _chat = ChatSchema()
@@ -116,7 +116,7 @@ def _request(ask: _Ask) -> GenerationRequest:
         thinking=_thinking(ask),
         format=fields.get("format"),
         sampling=options.sampling,
-        max_tokens=_token_limit(ask),
+        max_tokens=UNLIMITED if options.num_predict == -1 else options.num_predict,
         stop=options.stop,
         context_length=within_context(ask.model, ask.options.num_ctx),
         keep_alive=fields.get("keep_alive"),
@@ -131,14 +131,6 @@ def _thinking(ask: _Ask) -> bool | str | None:
     if asked is None and "thinking" in ask.capabilities and "think" not in ask.model.modelfile.parameters:
         return True
     return asked
-
-
-def _token_limit(ask: _Ask) -> int | None:
-    limit = ask.options.num_predict
-    if limit != -1:
-        return limit
-    # "Without limit" has to win over the Modelfile's limit, so it can't be None there.
-    return None if ask.model.modelfile.max_tokens is None else largest_context(ask.model)
 
 
 def _answer(ask: _Ask, request: GenerationRequest, ending: Callable[[str], Fields] | None = None) -> Response:

@@ -8,9 +8,12 @@ _TYPES = {403: "permission_error", 429: "rate_limit_exceeded"}
 
 
 class OpenAIDialect:
-    """Has the paths that no other API claims."""
+    """Has its own paths, with `/v1` and without, and what no other API claims."""
 
-    prefixes: tuple[str, ...] = ()
+    prefixes = tuple(
+        f"{version}/{path}" for version in ("/v1", "") for path in ("chat", "completions", "embeddings", "responses")
+    )
+    header: str | None = None
 
     def render_error(self, error: RkllamaError, _request_id: str, /) -> dict[str, Any]:
         """All four keys are always there. A prompt that is too long also tells both counts, as llama-server does."""

@@ -18,10 +18,10 @@ from rkllama_flask.catalog.model import Model
 
 @returns(replies.MODELS)
 def list_models() -> Response:
-    """Every model on disk."""
+    """Every model on disk, then aliases."""
     if anthropic.asked():
         return anthropic.list_models()
-    models = [_render(model, model.name) for model in services().catalog.list()]
+    models = [_render(model, name) for name, model in services().inference.names().items()]
     names = [model["id"] for model in models] or [None]
     return jsonify(object="list", data=models, has_more=False, first_id=names[0], last_id=names[-1])
 
@@ -31,7 +31,7 @@ def retrieve_model(name: str) -> Response:
     """One model under the name it was asked by, which may hold `:` and `/`. Raises ModelNotFound."""
     if anthropic.asked():
         return anthropic.retrieve_model(name)
-    return jsonify(_render(services().catalog.find(name), name))
+    return jsonify(_render(services().inference.find(name), name))
 
 
 def _render(model: Model, name: str) -> dict[str, Any]:

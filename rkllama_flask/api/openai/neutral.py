@@ -99,9 +99,8 @@ def unapplied_sampling(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def limit_of(fields: Mapping[str, Any]) -> int | None:
-    """The token limit; 0 and -1 mean that there is none. `max_completion_tokens` wins over `max_tokens`."""
-    limit: int = fields.get("max_completion_tokens") or fields.get("max_tokens") or 0
-    return limit if limit > 0 else None
+    """The token limit: None for 0, which means unset. `max_completion_tokens` wins over `max_tokens`."""
+    return fields.get("max_completion_tokens") or fields.get("max_tokens") or None
 
 
 def thinking_of(fields: Mapping[str, Any]) -> tuple[bool | str | None, dict[str, Any]]:

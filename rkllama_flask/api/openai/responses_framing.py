@@ -30,7 +30,7 @@ class ResponseHead:
         said = _said(body)
         echo = {
             "instructions": said.get("instructions"),
-            "max_output_tokens": request.max_tokens,
+            "max_output_tokens": said.get("max_output_tokens"),
             "metadata": said.get("metadata", {}),
             "parallel_tool_calls": request.parallel_tool_calls,
             "reasoning": {"effort": None, "summary": None} | _said(said.get("reasoning", {})),

@@ -10,7 +10,7 @@ from marshmallow.validate import OneOf, Range
 from rkllama_flask.api.openai.fields import Arguments, Content, ResponseFormat, ToolChoiceField, json_schema
 from rkllama_flask.api.openai.schemas import EFFORTS, VERBOSITIES, AnswerSchema, FunctionSchema, MessageSchema
 from rkllama_flask.api.schema import Boolean, EitherOf, Integer, List, Nested, Object, RequestSchema, String, Unapplied
-from rkllama_flask.generation.request import JsonFormat
+from rkllama_flask.generation.request import UNLIMITED, JsonFormat
 
 _OTHER_SERVICES = frozenset(
     {
@@ -210,7 +210,7 @@ class ResponseSchema(AnswerSchema):
 
     input = Items(required=True)
     instructions = String()
-    max_output_tokens = Integer(validate=Range(min=-1))
+    max_output_tokens = Integer(validate=Range(min=UNLIMITED))
     tools = Tools(load_default=list)
     tool_choice = FlatToolChoice()
     parallel_tool_calls = Boolean(load_default=True)

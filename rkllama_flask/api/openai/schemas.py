@@ -23,6 +23,7 @@ from rkllama_flask.api.schema import (
     StringOrList,
     Unapplied,
 )
+from rkllama_flask.generation.request import UNLIMITED
 
 VERBOSITIES = ("low", "medium", "high")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -133,7 +134,7 @@ class AnswerSchema(RequestSchema):
 class CommonSchema(AnswerSchema):
     """What both kinds of completion have."""
 
-    max_tokens = Integer(validate=Range(min=-1))
+    max_tokens = Integer(validate=Range(min=UNLIMITED))
     n = Integer(load_default=1, validate=Range(1, 128))
     stop = StringOrList(load_default=())
 
@@ -142,7 +143,7 @@ class ChatSchema(CommonSchema):
     """`POST /v1/chat/completions`."""
 
     messages = List(Nested(MessageSchema), required=True, validate=_NOT_EMPTY)
-    max_completion_tokens = Integer(validate=Range(min=-1))
+    max_completion_tokens = Integer(validate=Range(min=UNLIMITED))
     tools = List(Nested(ToolSchema), load_default=list)
     tool_choice = ToolChoiceField()
     parallel_tool_calls = Boolean(load_default=True)

@@ -6,7 +6,7 @@ import pytest
 
 from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.generation.events import Reasoning, Text
-from rkllama_flask.generation.request import JsonFormat, Message
+from rkllama_flask.generation.request import UNLIMITED, JsonFormat, Message
 from tests.api.ollama.conftest import OllamaApi
 from tests.api.ollama.reading import check_answer, read_answer
 from tests.api.stub import finished
@@ -91,10 +91,9 @@ def test_a_model_that_knows_no_tokens_has_no_context(api: OllamaApi) -> None:
 
 
 def test_an_answer_without_limit_has_none_even_where_the_modelfile_sets_one(api: OllamaApi) -> None:
-    assert requested(api, options={"num_predict": -1}).max_tokens is None
     assert requested(api, model="tuned").max_tokens is None
     for unlimited in (-1, -2, 0):
-        assert requested(api, model="tuned", options={"num_predict": unlimited}).max_tokens == 4096
+        assert requested(api, model="tuned", options={"num_predict": unlimited}).max_tokens == UNLIMITED
     assert requested(api, model="tuned", options={"num_predict": 3}).max_tokens == 3
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from rkllama_flask.errors import ContextLengthExceeded, RuntimeFailed
 from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted, Waiting
-from rkllama_flask.generation.request import JsonFormat, Message, ToolCall, ToolChoice
+from rkllama_flask.generation.request import UNLIMITED, JsonFormat, Message, ToolCall, ToolChoice
 from rkllama_flask.runtime.sampling import Sampling
 from tests.api.conftest import Api
 from tests.api.openai.reading import read_chunks, read_events
@@ -330,7 +330,8 @@ def test_sampling_limits_and_stops(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"max_tokens": 0}, {"max_tokens": None}, {"max_tokens": -1}, {"max_completion_tokens": 0}]
+    "fields",
+    [{}, {"max_tokens": 0}, {"max_tokens": None}, {"max_completion_tokens": 0}, {"max_completion_tokens": None}],
 )
 def test_no_limit_nulls_and_zeros_mean_unset(api: Api, fields: dict[str, Any]) -> None:
     ask(api, stop=None, temperature=None, tools=[], tool_choice=None, response_format=None, n=None, **fields)
@@ -339,6 +340,11 @@ def test_no_limit_nulls_and_zeros_mean_unset(api: Api, fields: dict[str, Any]) -
     assert request.sampling == Sampling()
     assert request.stop == ()
     assert request.format is None
+
+
+def test_minus_one_asks_for_no_limit(api: Api) -> None:
+    ask(api, max_tokens=-1)
+    assert api.inference.requests[0].max_tokens == UNLIMITED
 
 
 @pytest.mark.parametrize(

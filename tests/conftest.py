@@ -49,12 +49,25 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
-def scripted(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def scripted_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Servers by family, each started when it is first wanted."""
+    servers: dict[str, Server] = {}
+
+    def of(family: str) -> Server:
+        if family not in servers:
+            folder = tmp_path_factory.mktemp(f"scripted-{family}")
+            servers[family] = start_server(folder, library=scripted_library(family))
+        return servers[family]
+
+    yield of
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def scripted(family: str, scripted_servers: Callable[[str], Server]) -> Server:
     """One server on the scripted runtime of each family, under gunicorn's gevent worker, shared by many tests."""
-    folder = tmp_path_factory.mktemp(f"scripted-{family}")
-    server = start_server(folder, library=scripted_library(family))
-    yield server
-    server.stop()
+    return scripted_servers(family)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """Start the real server as an operator would, on a loopback port, and look at what its runtime saw."""
 
+import contextlib
 import importlib.util
+import itertools
 import os
 import signal
 import socket
@@ -16,6 +18,11 @@ import requests
 from rkllama_flask.provision import MODEL_NAME, MODELFILE
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_PORTS = itertools.islice(
+    itertools.cycle(range(20000 + 1500 * _WORKER, 21500 + 1500 * _WORKER)), os.getpid() % 1500, None
+)
 
 HOSTS = {
     "gevent": ["-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")],
@@ -99,9 +106,7 @@ def start_server(
             path = folder / "models" / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(content)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int((env or {}).get("PORT", probe.getsockname()[1]))
+    port = int((env or {}).get("PORT") or free_port())
     environment = os.environ | {
         "HOST": "127.0.0.1",
         "PORT": str(port),
@@ -129,6 +134,16 @@ def start_server(
             server.stop()
             raise AssertionError(f"the server did not start:\n{server.log}")
         time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port on loopback that no other test is given, nor the kernel to anybody: it lies below the kernel's range."""
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable: the ports go round")
 
 
 def install_real_model(models_dir: Path) -> None:

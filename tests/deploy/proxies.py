@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.serving import ROOT
+from tests.serving import ROOT, free_port
 
 
 def installed(name: str) -> str | None:
@@ -86,12 +86,6 @@ def running(command: list[str], folder: Path, port: int) -> Iterator[subprocess.
     finally:
         process.terminate()
         process.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import scripted_library
-from tests.deploy.proxies import changed, free_port, installed
+from tests.deploy.proxies import changed, installed
 from tests.hosts.test_clients_that_leave import send
 from tests.hosts.test_hosts import chat, read_stream
-from tests.serving import ROOT, Server, start_server
+from tests.serving import ROOT, Server, free_port, start_server
 
 _APACHE = """\
 ServerRoot {folder}

@@ -48,6 +48,9 @@ class PullLines:
         self._dialect: Dialect = dialect_of(request.path)
         self.heartbeat = _line(BEGIN)
 
+    def begin(self) -> bytes:
+        return self.heartbeat
+
     def frame(self, event: Step, /) -> bytes:
         self.heartbeat = _line(event)
         return self.heartbeat

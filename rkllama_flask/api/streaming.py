@@ -50,12 +50,14 @@ class Framing(Protocol[T_contra]):
     """How one response of one dialect looks on the wire.
 
     `frame` gives the bytes for an event, b"" where it has none. `heartbeat` is what may be sent at any moment without
-    meaning anything, b"" where the dialect has no such thing. `error` ends a stream that has begun.
+    meaning anything, b"" where the dialect has no such thing. `begin` is asked, where there is a heartbeat, for what
+    is sent when the first event is long in coming. `error` ends a stream that has begun.
     """
 
     content_type: str
     heartbeat: bytes
 
+    def begin(self) -> bytes: ...
     def frame(self, event: T_contra, /) -> bytes: ...
     def error(self, error: RkllamaError, request_id: str, /) -> bytes: ...
 
@@ -186,7 +188,7 @@ def _chunks(
     events: Events[T], first: T | None, framing: Framing[T], client: _Client, *, heartbeat: float, name: str
 ) -> Iterator[bytes]:
     try:
-        yield framing.heartbeat if first is None else framing.frame(first)
+        yield framing.begin() if first is None else framing.frame(first)
         written = time.monotonic()
         for event in events:
             chunk = b"" if isinstance(event, Waiting) else framing.frame(event)

@@ -35,6 +35,7 @@ class Generation(Following[Content]):
     """An iterator of events that ends with Finished. Raises RkllamaError out of `next()`; `close()` cancels.
 
     `unapplied` names request fields that this runtime could not honour; valid after the first event that isn't Waiting.
+    `prompt_tokens` is the prompt's exact count, None without a tokenizer: then only Finished has one.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Generation(Following[Content]):
         super().__init__(engine, job, queue_timeout=queue_timeout)
         self._splitter = splitter
         self._parser = parser
-        self._prompt_tokens = prompt_tokens
+        self.prompt_tokens = prompt_tokens
         self._begun = time.monotonic_ns()
         self._reasoning_tokens = 0
         self._called_tools = False
@@ -96,7 +97,7 @@ class Generation(Following[Content]):
         if isinstance(self._parser, JsonOutput) and self._parser.problem and result.reason != "length":
             self._unfit = AnswerUnfit(f"The model's answer is not what the schema asks for: {self._parser.problem}")
             return
-        counted = result.prompt_tokens if self._prompt_tokens is None else self._prompt_tokens
+        counted = result.prompt_tokens if self.prompt_tokens is None else self.prompt_tokens
         prompt_tokens = (result.prefill_tokens or 0) if counted is None else counted
         hit = result.cache is not None and result.cache.reason is None
         usage = Usage(

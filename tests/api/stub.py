@@ -41,8 +41,9 @@ def say(*texts: str) -> Script:
 
 
 class StubGeneration:
-    def __init__(self, script: Script, unapplied: tuple[str, ...]) -> None:
+    def __init__(self, script: Script, unapplied: tuple[str, ...], prompt_tokens: int | None = None) -> None:
         self._events = iter(script)
+        self.prompt_tokens = prompt_tokens
         self.unapplied = unapplied
         self.closed = False
 
@@ -95,7 +96,8 @@ class StubInference:
         if self.early:
             raise self.early
         self.requests.append(request)
-        self.generations.append(StubGeneration(self.scripts.pop(0) if self.scripts else self.script, self.unapplied))
+        script = self.scripts.pop(0) if self.scripts else self.script
+        self.generations.append(StubGeneration(script, self.unapplied, self.count_tokens(request)))
         return self.generations[-1]
 
     def embed(

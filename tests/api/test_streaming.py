@@ -24,6 +24,9 @@ class Lines:
     def __init__(self, heartbeat: bytes = b"\n") -> None:
         self.heartbeat = heartbeat
 
+    def begin(self) -> bytes:
+        return self.heartbeat
+
     def frame(self, event: Any, /) -> bytes:
         return event.text.encode() + b"\n"
 

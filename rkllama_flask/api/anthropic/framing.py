@@ -68,10 +68,10 @@ class MessageEvents:
         self._blocks = blocks
         self._input_tokens = input_tokens
         self._begun = False
-        self.heartbeat = b": keep-alive\n\n"
+        self.heartbeat = _event({"type": "ping"})
 
     def frame(self, event: Content, /) -> bytes:
-        opening = b"" if self._begun else self._begin()
+        opening = self.begin()
         content = b"".join(_event(one) for one in self._blocks.read(event))
         return opening + content + (self._end(event) if isinstance(event, Finished) else b"")
 
@@ -79,9 +79,11 @@ class MessageEvents:
         """An error after the stream has begun: SDKs raise on the event's name, and nothing follows."""
         return _event(dialect.render_error(error, request_id))
 
-    def _begin(self) -> bytes:
+    def begin(self) -> bytes:
+        """The message before it says anything, once."""
+        if self._begun:
+            return b""
         self._begun = True
-        self.heartbeat = _event({"type": "ping"})
         start = {"type": "message_start", "message": self._head.begun(self._input_tokens)}
         return _event(start) + self.heartbeat
 

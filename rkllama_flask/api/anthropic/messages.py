@@ -41,11 +41,12 @@ def create_message() -> Response:
     unapplied = (*_messages.unapplied(body), *unapplied_of(fields))
     head = Head.of(request)
     blocks = ContentBlocks(thoughts=shows_thoughts(fields))
+    generation = services().inference.generate(request)
+    answer: Events[Content] = generation
     if fields["stream"]:
-        framing = MessageEvents(head, blocks, input_tokens=services().inference.count_tokens(request) or 0)
-        return stream(_generate(request), framing, unapplied=unapplied)
-    generation = _generate(request)
-    events = collect(generation)
+        framing = MessageEvents(head, blocks, input_tokens=generation.prompt_tokens or 0)
+        return stream(answer, framing, unapplied=unapplied)
+    events = collect(answer)
     content = assemble(one for event in events for one in blocks.read(event))
     finished = events[-1]
     assert isinstance(finished, Finished)
@@ -82,7 +83,3 @@ def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
         use_cache=fields.get("use_cache"),
         client=client_name(),
     )
-
-
-def _generate(request: GenerationRequest) -> Events[Content]:
-    return services().inference.generate(request)

@@ -52,6 +52,9 @@ class AnswerLines:
         self._calls = _Calls()
         self.heartbeat = self._piece() if heartbeat else b""
 
+    def begin(self) -> bytes:
+        return self.heartbeat
+
     def frame(self, event: Content, /) -> bytes:
         match event:
             case Text(text):

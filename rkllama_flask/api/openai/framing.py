@@ -66,6 +66,9 @@ class _Chunks:
         self._finished: list[Finished] = []
         self._cut: dict[tuple[int, str], tuple[bytes, bytes]] = {}
 
+    def begin(self) -> bytes:
+        return self.heartbeat
+
     def error(self, error: RkllamaError, request_id: str, /) -> bytes:
         """An error after the first chunk: SDKs raise on the key, and no `[DONE]` follows."""
         return _event(dialect.render_error(error, request_id))

@@ -109,7 +109,7 @@ class ResponseEvents:
         self._number = 0
 
     def frame(self, event: Content, /) -> bytes:
-        opening = self._begin()
+        opening = self.begin()
         content = b"".join(self._event(one) for one in self._items.read(event))
         if not isinstance(event, Finished):
             return opening + content
@@ -118,14 +118,15 @@ class ResponseEvents:
 
     def error(self, error: RkllamaError, request_id: str, /) -> bytes:
         """The failed response, and an event at which SDKs raise."""
-        opening = self._begin()
+        opening = self.begin()
         content = b"".join(self._event(one) for one in self._items.close("incomplete"))
         failed = {"type": "response.failed", "response": self._head.failed(self._items.items, error)}
         told = dialect.render_error(error, request_id)
         flat = {name: told["error"][name] for name in ("code", "message", "param")}
         return opening + content + self._event(failed) + self._event({"type": "error", **flat, **told})
 
-    def _begin(self) -> bytes:
+    def begin(self) -> bytes:
+        """The response before it says anything, once."""
         if self._number:
             return b""
         response = self._head.begun()

@@ -6,6 +6,7 @@ from flask import Flask
 
 from rkllama_flask import logs
 from rkllama_flask.api import register
+from rkllama_flask.api.record import observe
 from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.pull.pulls import Pulls
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         automatic_caches_from=settings.automatic_caches_from,
         queue_timeout=settings.queue_timeout,
         request_timeout=settings.request_timeout,
+        observe=observe,
     )
     pulls = Pulls(catalog, endpoint=settings.hf_endpoint, token=settings.hf_token, platform=settings.npu_platform)
     blobs = Blobs(catalog.models_dir)

@@ -61,6 +61,7 @@ class Settings:
     hf_token: str | None
     npu_platform: str | None
     log_level: str
+    access_log: bool
 
     @property
     def is_local(self) -> bool:
@@ -148,6 +149,7 @@ class Settings:
             hf_endpoint=env.str("HF_ENDPOINT", "") or "https://huggingface.co",
             hf_token=env.str("HF_TOKEN", "") or None,
             npu_platform=env.str("NPU_PLATFORM", "") or None,
+            access_log=env.bool("ACCESS_LOG", True),
             log_level=env.str("LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])),
         )
 

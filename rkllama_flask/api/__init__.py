@@ -5,10 +5,26 @@ from flask import Flask
 
 def register(app: Flask) -> None:
     """Give `app` every route, and what all of them share: request ids, admission, errors in each API's own shape."""
-    from rkllama_flask.api import anthropic, cache, context, docs, errors, models, ollama, openai, ops, security
+    from rkllama_flask.api import (
+        access_log,
+        anthropic,
+        cache,
+        context,
+        docs,
+        errors,
+        metrics,
+        models,
+        ollama,
+        openai,
+        ops,
+        record,
+        security,
+    )
 
     app.url_map.converters["model"] = models.NameConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]  # answers keep the order their API documents
+    for part in (record, access_log, metrics):
+        part.install(app)
     context.install(app)
     security.install(app)
     errors.install(app, [openai.dialect, ollama.dialect, anthropic.dialect])

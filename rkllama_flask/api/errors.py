@@ -8,6 +8,7 @@ from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from rkllama_flask.api.context import request_id
+from rkllama_flask.api.record import record
 from rkllama_flask.api.streaming import ClientGone, unexpected
 from rkllama_flask.errors import NotFound, PayloadTooLarge, RkllamaError
 
@@ -65,6 +66,7 @@ def dialect_of(path: str) -> Dialect:
 
 def respond(error: RkllamaError) -> Response:
     """The response for `error` to the current request, with the headers that tell SDKs whether to try again."""
+    record().fail(error)
     response = jsonify(dialect_of(request.path).render_error(error, request_id()))
     response.status_code = error.status
     if error.retry_after is not None:
@@ -98,6 +100,7 @@ def _from_http(error: HTTPException) -> RkllamaError:
 
 
 def _respond_to_nobody(_: ClientGone) -> Response:
+    record().error = "client_gone"
     logger.info("%s: 499, the client left", request_id())
     return Response(status=499)
 

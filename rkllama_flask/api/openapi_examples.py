@@ -8,16 +8,16 @@ HUB_MODEL = "Qwen/Qwen3-0.6B-GGUF:Q8_0"
 _QUESTION = "What is the capital of France?"
 _CONVERSATION = [{"role": "user", "content": _QUESTION}]
 
-CHAT = {"model": MODEL, "messages": _CONVERSATION, "max_tokens": 32, "stream": False}
+CHAT = {"model": MODEL, "messages": _CONVERSATION, "max_tokens": 16, "stream": False}
 COMPLETION = {"model": MODEL, "prompt": "The capital of France is", "max_tokens": 8}
 EMBEDDING = {"model": MODEL, "input": ["A red apple.", "A green pear."]}
-RESPONSE = {"model": MODEL, "instructions": "Answer briefly.", "input": _QUESTION, "max_output_tokens": 32}
+RESPONSE = {"model": MODEL, "instructions": "Answer briefly.", "input": _QUESTION, "max_output_tokens": 16}
 
-MESSAGES = {"model": MODEL, "max_tokens": 32, "system": "Answer briefly.", "messages": _CONVERSATION}
+MESSAGES = {"model": MODEL, "max_tokens": 16, "system": "Answer briefly.", "messages": _CONVERSATION}
 COUNT = {"model": MODEL, "messages": _CONVERSATION}
 
-OLLAMA_CHAT = {"model": MODEL, "messages": _CONVERSATION, "stream": False, "options": {"num_predict": 32}}
-OLLAMA_GENERATE = {"model": MODEL, "prompt": _QUESTION, "stream": False, "options": {"num_predict": 32}}
+OLLAMA_CHAT = {"model": MODEL, "messages": _CONVERSATION, "stream": False, "options": {"num_predict": 16}}
+OLLAMA_GENERATE = {"model": MODEL, "prompt": _QUESTION, "stream": False, "options": {"num_predict": 16}}
 OLLAMA_EMBED = {"model": MODEL, "input": "A red apple."}
 OLLAMA_EMBEDDINGS = {"model": MODEL, "prompt": "A red apple."}
 OLLAMA_NAME = {"model": MODEL}

@@ -1,10 +1,11 @@
 """What operators and load balancers ask: `/health` (alive, and how it stands) and `/ready` (send requests here?)."""
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 import rkllama_flask
 from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.context import services
+from rkllama_flask.api.metrics import expose
 from rkllama_flask.api.openapi import returns
 from rkllama_flask.errors import Unavailable
 
@@ -64,6 +65,14 @@ def ready() -> Response:
             retry_after=2 if status.draining else 1,
         )
     return jsonify(status="ok")
+
+
+@blueprint.get("/metrics")
+@returns(content_type="text/plain")
+def metrics() -> Response:
+    """Figures for Prometheus, as text or, where `Accept` asks for it, as OpenMetrics."""
+    body, content_type = expose(request.headers.get("Accept", ""))
+    return Response(body, content_type=content_type)
 
 
 def _word(*, ready: bool, draining: bool) -> str:

@@ -18,6 +18,7 @@ from flask import Flask, Response, request
 from rkllama_flask.api.context import client_name, name_client, services
 from rkllama_flask.api.errors import respond
 from rkllama_flask.api.rate_limit import RateLimit
+from rkllama_flask.api.record import record
 from rkllama_flask.errors import Forbidden, RkllamaError, TooManyRequests, Unauthorized
 
 OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/ready", "/openapi.json", "/docs", "/ui"})
@@ -85,6 +86,7 @@ def _check_key() -> None:
     if not right:
         raise Unauthorized("This server wants an API key: send `Authorization: Bearer <key>` or `x-api-key: <key>`.")
     name_client(right[0])
+    record().key = keys.index(right[0]) + 1
 
 
 def _check_rate(limit: RateLimit) -> None:

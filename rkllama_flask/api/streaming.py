@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 from flask import Response, request
 
-from rkllama_flask.api.context import request_id, services
+from rkllama_flask.api.context import services
+from rkllama_flask.api.record import Record, record
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.generation.events import Waiting
 
@@ -74,7 +75,7 @@ def stream(events: Events[T], framing: Framing[T], *, unapplied: tuple[str, ...]
         first = _first(events, client, heartbeat)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         headers |= unapplied_header((*unapplied, *(events.unapplied if first else ())))
-        body = _Body(events, _chunks(events, first, framing, client, heartbeat=heartbeat, name=request_id()))
+        body = _Body(events, _chunks(events, first, framing, client, heartbeat=heartbeat, record=record()))
         return Response(body, content_type=framing.content_type, headers=headers)
     except BaseException:
         events.close()
@@ -185,7 +186,7 @@ def _first(events: Events[T], client: _Client, heartbeat: float) -> T | None:
 
 
 def _chunks(
-    events: Events[T], first: T | None, framing: Framing[T], client: _Client, *, heartbeat: float, name: str
+    events: Events[T], first: T | None, framing: Framing[T], client: _Client, *, heartbeat: float, record: Record
 ) -> Iterator[bytes]:
     try:
         yield framing.begin() if first is None else framing.frame(first)
@@ -193,6 +194,7 @@ def _chunks(
         for event in events:
             chunk = b"" if isinstance(event, Waiting) else framing.frame(event)
             if client.gone(now=isinstance(event, Waiting)):
+                record.error = "client_gone"
                 return
             if not chunk and heartbeat and time.monotonic() - written >= heartbeat:
                 chunk = framing.heartbeat
@@ -200,11 +202,13 @@ def _chunks(
                 yield chunk
                 written = time.monotonic()
     except RkllamaError as error:
-        logger.warning("%s: stream ended by %s: %s", name, type(error).__name__, error)
-        yield framing.error(error, name)
+        record.fail(error)
+        logger.warning("%s: stream ended by %s: %s", record.id, type(error).__name__, error)
+        yield framing.error(error, record.id)
     except Exception:
-        logger.exception("%s: unexpected error in a stream", name)
-        yield framing.error(unexpected(name), name)
+        record.fail(unforeseen := unexpected(record.id))
+        logger.exception("%s: unexpected error in a stream", record.id)
+        yield framing.error(unforeseen, record.id)
     finally:
         events.close()
 

@@ -16,7 +16,7 @@ from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, ResidentModel, snapshot
-from rkllama_flask.engine.residents import Residents
+from rkllama_flask.engine.residents import Loads, Residents
 from rkllama_flask.errors import Draining, QueueFull, RkllamaError, RuntimeFailed
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 from rkllama_flask.runtime.context import Context
@@ -37,6 +37,7 @@ class EngineStatus(NamedTuple):
     expected_wait: float
     resident: tuple[ResidentModel, ...]
     crashes: Mapping[str, int]
+    loads: Loads = Loads()
 
 
 class Engine:
@@ -156,6 +157,7 @@ class Engine:
             expected_wait=expected,
             resident=self._resident,
             crashes=dict(self._journal.crashes),
+            loads=self._executor.loads,
         )
 
     def runtime_version(self, model_format: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from rkllama_flask.engine.jobs import (
 )
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.residency import Loaded
-from rkllama_flask.engine.residents import Residents
+from rkllama_flask.engine.residents import Loads, Residents
 from rkllama_flask.engine.runs import ContextHolder, conclude, open_answer, run_once, unapplied
 from rkllama_flask.engine.vectors import make_vectors
 from rkllama_flask.errors import ModelUnusable
@@ -43,6 +43,11 @@ class Executor:
     def loading(self) -> bool:
         """Whether a model is being loaded."""
         return self._residents.loading
+
+    @property
+    def loads(self) -> Loads:
+        """The loads since the start."""
+        return self._residents.loads
 
     @property
     def spent(self) -> bool:

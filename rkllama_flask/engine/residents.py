@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rkllama_flask.engine.jobs import ModelSpec
 from rkllama_flask.engine.journal import Journal
@@ -19,10 +20,19 @@ from rkllama_flask.runtime.context import Context, ContextParameters
 from rkllama_flask.runtime.library import Library
 
 
+class Loads(NamedTuple):
+    """How many loads were done and how many failed, and the time in ns of those that were done."""
+
+    done: int = 0
+    failed: int = 0
+    ns: int = 0
+
+
 class Residents:
     """`changed` is called whenever a model comes or goes, `npu_taken` when this process gets the NPU.
 
-    `spent` says that this process has to be replaced before all is well again, `loading` that a model is being loaded.
+    `loads` counts those since the start. `spent` says that this process has to be replaced before all is well again,
+    `loading` that a model is being loaded.
     """
 
     def __init__(
@@ -47,6 +57,7 @@ class Residents:
         self.models: list[Loaded] = []
         self.spent = False
         self.loading = False
+        self.loads = Loads()
 
     def restore(self) -> None:
         """Load again what a process that crashed had loaded."""
@@ -148,14 +159,17 @@ class Residents:
         )
         self._journal.begin(key)
         self.loading = True
+        begun = time.monotonic_ns()
         try:
             context = Context.open(library, parameters)
-        except ProcessSpent:
-            self.spent = True
+        except RkllamaError as error:
+            self.loads = self.loads._replace(failed=self.loads.failed + 1)
+            self.spent |= isinstance(error, ProcessSpent)
             raise
         finally:
             self.loading = False
             self._journal.end()
+        self.loads = Loads(self.loads.done + 1, self.loads.failed, self.loads.ns + time.monotonic_ns() - begun)
         model = Loaded(spec, context, keep_alive)
         self.models.append(model)
         self._changed(self.models)

@@ -68,6 +68,11 @@ class Caches:
         """The room for all caches together."""
         return self._store.max_bytes
 
+    @property
+    def used_bytes(self) -> int:
+        """What all caches take together."""
+        return self._store.total()
+
     def create(self, model: Model, name: str, messages: Sequence[Message]) -> CacheEntry:
         """Save the state after these messages, in place of a cache of this name; waits for it.
 

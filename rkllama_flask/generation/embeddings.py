@@ -11,8 +11,8 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Done, Embed, EmbedRunResult
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
-from rkllama_flask.generation.events import Timings
-from rkllama_flask.generation.following import Following
+from rkllama_flask.generation.events import Ended, Timings
+from rkllama_flask.generation.following import Following, OnEnd, nobody
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import neutralise
 from rkllama_flask.generation.tokens import Tokenizer
@@ -38,8 +38,10 @@ class Embedding(Following[Embeddings]):
 
     unapplied: tuple[str, ...] = ()
 
-    def __init__(self, engine: Engine, job: Embed, *, queue_timeout: float) -> None:
-        super().__init__(engine, job, queue_timeout=queue_timeout)
+    def __init__(self, engine: Engine, job: Embed, *, queue_timeout: float, on_end: OnEnd = nobody) -> None:
+        super().__init__(engine, job, queue_timeout=queue_timeout, on_end=on_end)
+        self._model = job.spec.name
+        self._made: Embeddings | None = None
         self._begun = time.monotonic_ns()
 
     def _take(self, event: object) -> None:
@@ -48,8 +50,23 @@ class Embedding(Following[Embeddings]):
         result = event.result
         total = time.monotonic_ns() - self._begun
         timings = Timings(total, queue=result.queued_ns, load=result.load_ns, prefill=result.run_ns, decode=0)
-        self._ready.append(Embeddings(result.vectors, result.prompt_tokens, timings))
+        self._made = Embeddings(result.vectors, result.prompt_tokens, timings)
+        self._ready.append(self._made)
         self._over = True
+
+    def _ended(self) -> Ended:
+        if self._made is None:
+            return Ended("embedding", self._model, "failed" if self._failed else "cancelled")
+        _, tokens, timings = self._made
+        return Ended(
+            "embedding",
+            self._model,
+            "done",
+            prompt_tokens=tokens,
+            queue=timings.queue,
+            load=timings.load,
+            prefill=timings.prefill,
+        )
 
 
 def pooling_of(model: Model) -> Pooling:

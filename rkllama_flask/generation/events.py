@@ -76,5 +76,26 @@ class Finished(NamedTuple):
     stop_string: str | None = None
 
 
+class Ended(NamedTuple):
+    """How an answer or an embedding ended, for those who count: told once, also of what nobody waited for to the end.
+
+    `reason` is a FinishReason, `done` for an embedding, else `cancelled` or `failed`; then the counts are of what was
+    sent till then. Times in nanoseconds; None is what never began. `first_token` counts from when it was asked for.
+    """
+
+    kind: Literal["answer", "embedding"]
+    model: str
+    reason: Literal[FinishReason, "done", "cancelled", "failed"]
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cache_hit: bool | None = None
+    queue: int | None = None
+    load: int | None = None
+    prefill: int | None = None
+    decode: int | None = None
+    first_token: int | None = None
+
+
 Content = Text | Reasoning | ToolCallStarted | ToolArguments | Finished
 Event = Content | Waiting

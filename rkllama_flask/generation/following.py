@@ -3,34 +3,44 @@
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Failed, Job, JobState
 from rkllama_flask.engine.mailbox import Empty
-from rkllama_flask.errors import Draining, WaitedTooLong
-from rkllama_flask.generation.events import Waiting
+from rkllama_flask.errors import Draining, RkllamaError, WaitedTooLong
+from rkllama_flask.generation.events import Ended, Waiting
 
 TICK = 0.5
 """Seconds of silence after which a reader may look for its client."""
 
 T = TypeVar("T")
 
+OnEnd = Callable[[Ended], None]
+"""Hears how something ended, in the thread or greenlet that followed it."""
+
+
+def nobody(_: Ended) -> None:
+    """Hears it and does nothing."""
+
 
 class Following(Generic[T]):
-    """An iterator of what comes of a job, with Waiting in times of silence. `close()` cancels the job.
+    """An iterator of what comes of a job, with Waiting in times of silence.
 
-    Raises RkllamaError out of `next()`: what the job failed with, WaitedTooLong for a turn that did not come within
-    `queue_timeout` seconds, Draining where the server's end comes first.
+    `close()` cancels the job, and tells `on_end` how it ended. `next()` raises RkllamaError: what the job failed with,
+    WaitedTooLong for a turn that did not come within `queue_timeout` seconds, Draining where the server's end comes
+    first.
     """
 
-    def __init__(self, engine: Engine, job: Job, *, queue_timeout: float) -> None:
+    def __init__(self, engine: Engine, job: Job, *, queue_timeout: float, on_end: OnEnd = nobody) -> None:
         self._engine = engine
         self._job = job
         self._queue_timeout = queue_timeout
         self._ready: deque[T | Waiting] = deque()
         self._over = False
+        self._failed = False
+        self._on_end: OnEnd | None = on_end
         self._quiet_since = time.monotonic()
 
     def __iter__(self) -> Iterator[T | Waiting]:
@@ -40,7 +50,11 @@ class Following(Generic[T]):
         while not self._ready:
             if self._over:
                 raise StopIteration
-            self._advance()
+            try:
+                self._advance()
+            except RkllamaError:
+                self._failed = True
+                raise
         return self._ready.popleft()
 
     def close(self) -> None:
@@ -48,6 +62,13 @@ class Following(Generic[T]):
         self._over = True
         self._ready.clear()
         self._engine.cancel(self._job)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(self._ended())
+
+    def _ended(self) -> Ended:
+        """How it ended."""
+        raise NotImplementedError
 
     def _take(self, event: object) -> None:
         """Make something of an event of the engine that is not Failed."""

@@ -8,6 +8,7 @@ from rkllama_flask.engine.jobs import Done, Generate, Piece, RunResult, Started
 from rkllama_flask.errors import AnswerUnfit
 from rkllama_flask.generation.events import (
     Content,
+    Ended,
     Event,
     Finished,
     Reasoning,
@@ -16,7 +17,7 @@ from rkllama_flask.generation.events import (
     ToolCallStarted,
     Usage,
 )
-from rkllama_flask.generation.following import Following
+from rkllama_flask.generation.following import Following, OnEnd, nobody
 from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 
@@ -47,13 +48,19 @@ class Generation(Following[Content]):
         parser: Parser | None,
         prompt_tokens: int | None,
         queue_timeout: float,
+        on_end: OnEnd = nobody,
     ) -> None:
-        super().__init__(engine, job, queue_timeout=queue_timeout)
+        super().__init__(engine, job, queue_timeout=queue_timeout, on_end=on_end)
+        self._model = job.spec.name
         self._splitter = splitter
         self._parser = parser
         self.prompt_tokens = prompt_tokens
         self._begun = time.monotonic_ns()
+        self._started: Started | None = None
+        self._first_token: int | None = None
+        self._tokens = 0
         self._reasoning_tokens = 0
+        self._finished: Finished | None = None
         self._called_tools = False
         self._unfit: AnswerUnfit | None = None
         self.unapplied: tuple[str, ...] = ()
@@ -68,11 +75,41 @@ class Generation(Following[Content]):
         if isinstance(event, Piece):
             self._read(event)
         elif isinstance(event, Started):
+            self._started = event
             self.unapplied = event.unapplied
         elif isinstance(event, Done) and isinstance(event.result, RunResult):
             self._end(event.result)
 
+    def _ended(self) -> Ended:
+        if self._finished is None:
+            ended = Ended(
+                "answer",
+                self._model,
+                "failed" if self._failed else "cancelled",
+                prompt_tokens=(self._prompt_tokens or 0) if self._started else 0,
+                completion_tokens=self._tokens,
+            )
+        else:
+            usage, timings = self._finished.usage, self._finished.timings
+            ended = Ended(
+                "answer",
+                self._model,
+                self._finished.reason,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                completion_tokens=usage.completion_tokens,
+                cache_hit=usage.cache_hit,
+                prefill=timings.prefill,
+                decode=timings.decode,
+            )
+        started = self._started
+        queue, load = (started.queued_ns, started.load_ns) if started else (None, None)
+        return ended._replace(queue=queue, load=load, first_token=self._first_token)
+
     def _read(self, piece: Piece) -> None:
+        self._tokens += piece.tokens
+        if self._first_token is None:
+            self._first_token = time.monotonic_ns() - self._begun
         if self._parser is not None and self._parser.done:
             return
         events: list[Event] = list(self._splitter.feed(piece.text)) if self._splitter else [Text(piece.text)]
@@ -119,5 +156,6 @@ class Generation(Following[Content]):
         )
         # An answer cut off in the middle of a call says so: its arguments may lack something.
         reason = "tool_calls" if self._called_tools and result.reason == "stop" else result.reason
-        self._ready.append(Finished(reason, usage, timings, result.stop_string))
+        self._finished = Finished(reason, usage, timings, result.stop_string)
+        self._ready.append(self._finished)
         self._over = True

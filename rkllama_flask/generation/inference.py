@@ -13,6 +13,7 @@ from rkllama_flask.engine.runs import RESERVED_TOKENS
 from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
 from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
+from rkllama_flask.generation.following import OnEnd, nobody
 from rkllama_flask.generation.generation import Generation
 from rkllama_flask.generation.models import Models
 from rkllama_flask.generation.prompts import Prompts
@@ -24,7 +25,8 @@ from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 class Inference(Models):
     """Models that answer: what the dialects ask. `queue_timeout` and `request_timeout` are in seconds.
 
-    Openings of prompts from `automatic_caches_from` tokens on are told to the engine, 0: none are.
+    Openings of prompts from `automatic_caches_from` tokens on are told to the engine, 0: none are. `observe` is called
+    as an answer or an embedding is asked for, and returns who is to hear how that ends.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Inference(Models):
         automatic_caches_from: int = 0,
         queue_timeout: float = 600,
         request_timeout: float = 1800,
+        observe: Callable[[], OnEnd] = lambda: nobody,
     ) -> None:
         super().__init__(
             engine,
@@ -65,6 +68,7 @@ class Inference(Models):
         )
         self._queue_timeout = queue_timeout
         self._request_timeout = request_timeout
+        self._observe = observe
 
     def generate(self, request: GenerationRequest) -> Generation:
         """Queue one answer. Raises what is wrong with the request before anything runs."""
@@ -104,6 +108,7 @@ class Inference(Models):
             parser=prompt.parser,
             prompt_tokens=prompt.tokens,
             queue_timeout=self._queue_timeout,
+            on_end=self._observe(),
         )
 
     def embed(
@@ -139,7 +144,7 @@ class Inference(Models):
         )
         self._look_at(model)
         self._engine.submit(job)
-        return Embedding(self._engine, job, queue_timeout=self._queue_timeout)
+        return Embedding(self._engine, job, queue_timeout=self._queue_timeout, on_end=self._observe())
 
     def count_tokens(self, request: GenerationRequest) -> int | None:
         """Tokens of the rendered prompt; None for a model without a tokenizer."""

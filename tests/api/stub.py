@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.engine.residents import Loads
 from rkllama_flask.errors import InvalidRequest, ModelNotFound
 from rkllama_flask.generation.embeddings import Embeddings
 from rkllama_flask.generation.events import Event, Finished, Text, Timings, Usage, Waiting
@@ -78,6 +79,7 @@ class StubInference:
     ready: bool = True
     draining: bool = False
     crashes: int = 0
+    caches: Any = field(default_factory=lambda: SimpleNamespace(used_bytes=0, max_bytes=0))
 
     def choose(self, name: str | None) -> Model:
         if name:
@@ -142,9 +144,8 @@ class StubInference:
         return "".join(f"<{one}>" for one in ids) if model.tokenizer_path else None
 
     def status(self) -> Any:
-        return SimpleNamespace(
-            ready=self.ready, draining=self.draining, busy=None, waiting=0, expected_wait=0.0, resident=(), crashes={}
-        )
+        idle = {"busy": None, "waiting": 0, "expected_wait": 0.0, "resident": (), "crashes": {}, "loads": Loads()}
+        return SimpleNamespace(ready=self.ready, draining=self.draining, **idle)
 
 
 @dataclass

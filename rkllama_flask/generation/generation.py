@@ -86,7 +86,7 @@ class Generation(Following[Content]):
                 "answer",
                 self._model,
                 "failed" if self._failed else "cancelled",
-                prompt_tokens=(self._prompt_tokens or 0) if self._started else 0,
+                prompt_tokens=(self.prompt_tokens or 0) if self._started else 0,
                 completion_tokens=self._tokens,
             )
         else:

@@ -97,17 +97,19 @@ class Catalog:
                 return self.models_dir / path
         return None
 
-    def delete(self, name: str) -> None:
-        """Take a model away. Weights stay as long as another model uses them.
+    def delete(self, name: str) -> str:
+        """Take a model away, and return what it was called. Weights stay as long as another model uses them.
 
         Raises ModelNotFound, InvalidRequest for what has to be removed by hand, RkllamaError where the disk refuses.
         """
         with self._changing() as changes:
-            key = names.parse(name).key
-            if key in self._shelf.broken and key not in self._shelf.index:
-                changes.delete_broken(key)
-            else:
-                changes.delete(self.find(name).name)
+            wanted = names.parse(name)
+            if wanted.key in self._shelf.broken and wanted.key not in self._shelf.index:
+                changes.delete_broken(wanted.key)
+                return wanted.text
+            found = self.find(name).name
+            changes.delete(found)
+            return found
 
     def modelfile_text(self, model: Model) -> str:
         """The Modelfile that `create` would make the same model of; it names no place outside the models folder."""

@@ -1,5 +1,6 @@
 """Named prompt caches as clients see them: made, listed, deleted, and put in front of a conversation."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -120,6 +121,12 @@ class Caches:
     def delete(self, model_name: str, name: str) -> CacheEntry:
         """Remove a cache, also one that is in use. Raises CacheNotFound."""
         return self._store.delete(model_name, name)
+
+    def delete_all(self, model_name: str) -> None:
+        """Remove every cache of a model."""
+        for entry in self._store.entries(model_name):
+            with contextlib.suppress(CacheNotFound):  # another has just removed it
+                self._store.delete(model_name, entry.name)
 
     def put_in_front(self, request: GenerationRequest) -> tuple[GenerationRequest, str | None]:
         """The request with the messages of the cache it names, and why they are not its own, if so.

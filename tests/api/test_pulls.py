@@ -167,6 +167,8 @@ def test_a_name_that_can_be_none_is_refused(server: Server, hub: Hub) -> None:
             response = server.post(path, {"model": name})
             assert response.status_code == 400
             assert "invalid model name" in response.text
+    for file in ("../x", "/etc/passwd", "a/../../x", "a\0b", "x" * 300, "a\\b", ".hidden"):
+        assert server.post("/v1/models/download", {"model": REPO, "file": file}).status_code == 400
     assert hub.requests == []
 
 

@@ -368,6 +368,13 @@ def test_a_model_that_is_gone_leaves_caches_that_can_be_deleted(tiny: Server) ->
     assert tiny.delete("/v1/cache/tiny/system").json()["deleted"] is True
 
 
+def test_a_model_that_is_deleted_takes_its_caches_along(tiny: Server) -> None:
+    create(tiny)
+    assert tiny.delete("/api/delete", json={"model": "tiny"}).status_code == 200
+    assert listed(tiny) == []
+    assert not list((tiny.folder / "cache").rglob("*.kv"))
+
+
 def test_the_other_family_of_the_runtime_makes_it_stale(serve: Callable[..., Server], tmp_path: Path) -> None:
     folder = str(tmp_path / "cache")
     (tmp_path / "models/tiny").mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Copy, create and delete: other names for weights that are here. What would need a registry is refused."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rkllama_flask.api.streaming import unapplied_header
 from rkllama_flask.catalog import names
 from rkllama_flask.catalog.modelfile import Written, compose, inherit, parse
 from rkllama_flask.catalog.uploaded import Uploaded, arrange
-from rkllama_flask.errors import InvalidRequest, ModelNotFound, NotFound, UnsupportedRequest
+from rkllama_flask.errors import InvalidRequest, ModelNotFound, NotFound, Unavailable, UnsupportedRequest
 
 _copy = CopySchema()
 _create = CreateSchema()
@@ -42,16 +43,20 @@ def copy_model() -> Response:
 @accepts(NamedSchema, examples.OLLAMA_DELETE)
 @returns()
 def delete_model() -> Response:
-    """`DELETE /api/delete`: take a model away. Memory that its weights hold is freed when no name has them any more."""
+    """`DELETE /api/delete`: take a model and its prompt caches away.
+
+    Memory that its weights hold is freed when no name has them any more.
+    """
     name = required(model_name(_named.read_body()))
     _check_name(name, f"name {quoted(name)} is invalid")
     catalog, inference = services().catalog, services().inference
     loaded = {one.model.path: one.model for one in inference.resident()}
-    catalog.delete(name)
+    inference.caches.delete_all(catalog.delete(name))
     left = {model.path for model in catalog.list()}
     for path, model in loaded.items():
         if path not in left:
-            inference.unload(model)
+            with suppress(Unavailable):  # it is deleted all the same, and the memory is freed when its time is over
+                inference.unload(model)
     return Response(status=200)
 
 

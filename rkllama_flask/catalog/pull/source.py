@@ -10,6 +10,7 @@ from rkllama_flask.errors import InvalidRequest
 HOSTS = ("hf.co", "huggingface.co", "www.huggingface.co")
 DEFAULT_ENDPOINT = "https://huggingface.co"
 MAX_LENGTH = 400
+MAX_FILE = 255
 
 _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?", re.ASCII)
 _PLACES = ("resolve", "blob", "raw")
@@ -53,6 +54,8 @@ def parse_source(name: str) -> Source | None:
         parts = parts[:2]
     if not all(_PART.fullmatch(part) and ".." not in part for part in parts) or not _is_file(wanted):
         raise _invalid()
+    if colon and not wanted:
+        raise _invalid()
     if len(parts) != 2:
         return None
     return Source("/".join(parts), None if wanted.lower() in ("", DEFAULT_TAG) else wanted)
@@ -60,7 +63,9 @@ def parse_source(name: str) -> Source | None:
 
 def _is_file(path: str) -> bool:
     """Whether this can be the path of a file in a repository, or nothing."""
-    return not path or all(part and not part.startswith(".") and "\\" not in part for part in path.split("/"))
+    return not path or all(
+        0 < len(part) <= MAX_FILE and not part.startswith(".") and "\\" not in part for part in path.split("/")
+    )
 
 
 def _invalid() -> InvalidRequest:

@@ -19,6 +19,16 @@ from tests.api.stub import StubInference
 
 
 @dataclass
+class StubCaches:
+    """`emptied` are the models whose caches were all removed."""
+
+    emptied: list[str] = field(default_factory=list)
+
+    def delete_all(self, model_name: str) -> None:
+        self.emptied.append(model_name)
+
+
+@dataclass
 class OllamaInference(StubInference):
     """What models can do is `abilities`; what was loaded and unloaded stands in `moves`."""
 
@@ -26,6 +36,7 @@ class OllamaInference(StubInference):
     moves: list[tuple[Any, ...]] = field(default_factory=list)
     expires: dict[str, float | None] = field(default_factory=dict)
     context: list[int] | None = None
+    caches: StubCaches = field(default_factory=StubCaches)
 
     def capabilities(self, model: Model) -> tuple[str, ...]:
         return self.abilities

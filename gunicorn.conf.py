@@ -38,7 +38,9 @@ forwarded_allow_ips = "127.0.0.1,::1"  # whose X-Forwarded-* headers count
 umask = 0o007  # a unix socket: for nginx's group, not for everybody
 loglevel = _settings.log_level
 _idle = weakref.WeakSet()  # connections between two requests
+_busy = weakref.WeakSet()  # connections with a request
 _CUT_BEFORE = 3  # seconds before gunicorn kills: the last answers are ended with an error their client can read
+_DROP_BEFORE = 1.5  # and then whoever has not even taken that is dropped, so that the runtime ends in good order
 
 
 class logger_class(Logger):  # noqa: N801 - the name is gunicorn's
@@ -84,6 +86,7 @@ def when_ready(server):
 def pre_request(worker, req):
     """Let other greenlets run: a busy keep-alive client would starve every stream."""
     _idle.discard(req.unreader.sock)
+    _busy.add(req.unreader.sock)
     gevent = sys.modules.get("gevent")
     if gevent is not None:
         gevent.sleep(0)
@@ -91,16 +94,17 @@ def pre_request(worker, req):
 
 def post_request(worker, req, environ, resp):
     """The connection waits for its next request; while we shut down there will be none."""
+    _busy.discard(req.unreader.sock)
     if worker.alive:
         _idle.add(req.unreader.sock)
     else:
         _end(req.unreader.sock)
 
 
-def _end(connection):
+def _end(connection, how=socket.SHUT_RD):
     with contextlib.suppress(OSError):
         # The real socket: gevent's own method would raise in the greenlet that waits, instead of ending its wait.
-        getattr(connection, "_sock", connection).shutdown(socket.SHUT_RD)
+        getattr(connection, "_sock", connection).shutdown(how)
 
 
 def post_worker_init(worker):
@@ -113,6 +117,13 @@ def post_worker_init(worker):
         worker.handle_exit(number, frame)
         for connection in list(_idle):
             _end(connection)  # gunicorn would wait for their keep-alive time to pass
+        gevent = sys.modules.get("gevent")
+        if gevent is not None:  # a thread that sends to a client who takes nothing keeps nobody from the exit
+            gevent.spawn_later(max(0.0, _settings.graceful_timeout - _DROP_BEFORE), drop)
+
+    def drop():
+        for connection in list(_busy):
+            _end(connection, socket.SHUT_RDWR)
 
     signal.signal(signal.SIGTERM, drain)
     inference.start(replace_process=lambda: os.kill(os.getpid(), signal.SIGTERM))

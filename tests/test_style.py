@@ -53,3 +53,34 @@ def test_the_engine_thread_uses_nothing_that_gevent_patches() -> None:
             if path.name == "log.py":  # re-points logging's handlers, before the thread starts
                 continue
             assert not {"logging", "threading", "queue"} & set(imports(path)), path
+
+
+def test_only_the_command_line_and_the_pull_speak_to_other_machines() -> None:
+    """An address that a client sends, of an image or of anything, is never followed: nothing here could."""
+    speaking = {"requests", "urllib", "urllib3", "http", "httpx", "httpx2", "huggingface_hub", "ftplib", "smtplib"}
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE).parts
+        if place[0] == "cli" or place[:2] == ("catalog", "pull") or path.name == "provision.py":
+            continue
+        found = {module for module in imports(path) if module.split(".")[0] in speaking} - {"urllib.parse"}
+        assert not found, f"{path}: {found}"
+
+
+def test_no_wait_depends_on_what_time_it_is() -> None:
+    """Clocks are set, and boards without a battery begin in 1970: the time of day is only shown, or told to files."""
+    shown = {
+        "api/cache.py",
+        "api/ollama/durations.py",
+        "api/ollama/models.py",
+        "api/openai/framing.py",
+        "api/openai/responses_framing.py",
+        "engine/cache_writer.py",  # when a cache was made
+        "generation/models.py",  # turns monotonic times into ones that can be shown
+    }
+    for path in (
+        path for room in ("api", "generation", "engine", "runtime") for path in (PACKAGE / room).rglob("*.py")
+    ):
+        tree = ast.walk(ast.parse(path.read_text()))
+        calls = [ast.unparse(node.func) for node in tree if isinstance(node, ast.Call)]
+        if {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow"} & set(calls):
+            assert str(path.relative_to(PACKAGE)) in shown, path

@@ -160,3 +160,24 @@ def test_probes_need_no_key(api: Api, path: str) -> None:
 
 def test_any_key_is_taken_where_none_is_set(api: Api) -> None:
     assert api.post("/v1/chat/completions", CHAT, headers={"Authorization": "Bearer dummy"}).status_code == 200
+
+
+def test_no_browser_guesses_a_type_or_frames_a_page(api: Api) -> None:
+    for path in ("/health", "/v1/models", "/nowhere", "/docs/"):
+        response = api.get(path)
+        response.close()
+        assert response.headers["X-Content-Type-Options"] == "nosniff", path
+        if response.mimetype == "text/html":
+            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+            assert response.headers["X-Frame-Options"] == "DENY"
+            assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_no_key_is_ever_said_again(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.configure(api_keys=("top-secret-key",))
+    caplog.set_level("DEBUG")
+    for headers in ({"Authorization": "Bearer top-secret-kez"}, {"X-Api-Key": "top-secret-key"}):
+        for path in ("/v1/chat/completions", "/v1/models/load", "/nowhere"):
+            response = api.post(path, {"model": 7}, headers=headers)
+            assert "top-secret" not in response.text + str(response.headers)
+    assert "top-secret" not in caplog.text

@@ -1,22 +1,34 @@
-"""Whoever leaves frees the runtime: mid-stream, while waiting for a whole answer, while queued."""
+"""Whoever leaves frees the runtime at any moment; who takes nothing leaves in the end; who is slow gets all."""
 
+import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.conftest import scripted_library
+from tests.hosts.raw import Reply, connect, read_all, request
 from tests.hosts.test_hosts import chat
-from tests.serving import Server
+from tests.serving import Server, start_server
 
 Serve = Callable[..., Server]
 LONG = "<<script tokens=3000 decode_ms=10>>"
 
 
-@pytest.fixture
-def server(family: str, serve: Serve) -> Server:
-    return serve(family=family)
+@pytest.fixture(scope="module")
+def server(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = {"scripted.rkllm": "load_ms=0\ncontext_limit=16384", "slow.rkllm": "load_ms=1500"}
+    started = start_server(
+        tmp_path_factory.mktemp(family),
+        library=scripted_library(family),
+        models=models,
+        env={"CLIENT_TIMEOUT": "2", "MAX_QUEUE": "100"},
+    )
+    yield started
+    assert "Traceback" not in started.log
+    started.stop()
 
 
 def send(server: Server, prompt: str, **fields: object) -> socket.socket:
@@ -69,6 +81,7 @@ def test_a_client_that_waits_for_a_whole_answer_and_leaves_is_noticed(server: Se
 
 
 def test_a_client_that_leaves_while_it_is_queued_never_runs(server: Server) -> None:
+    before = len(runs(server))
     running = send(server, LONG, stream=True)
     wait_for(lambda: busy(server), 5, server)
     queued = send(server, "<<script tokens=5>>")
@@ -77,7 +90,78 @@ def test_a_client_that_leaves_while_it_is_queued_never_runs(server: Server) -> N
     wait_for(lambda: server.get("/health").json()["queue"]["waiting"] == 0, 10, server)
     running.close()
     wait_for(lambda: not busy(server), 10, server)
-    assert len(runs(server)) == 1
+    assert len(runs(server)) == before + 1
+
+
+def test_a_client_that_leaves_before_its_first_byte_harms_nobody(server: Server) -> None:
+    for wait in (0.0, 0.001, 0.01, 0.05):
+        connection = send(server, LONG, stream=True)
+        time.sleep(wait)
+        connection.close()
+        answer = server.post("/v1/chat/completions", chat("<<script text=next>>")).json()
+        assert answer["choices"][0]["message"]["content"] == "next"
+
+
+def test_a_client_that_leaves_while_its_model_loads_never_runs(server: Server) -> None:
+    before = len(runs(server))
+    connection = send(server, "<<script tokens=5>>", model="slow", stream=True)
+    wait_for(lambda: server.get("/health").json()["busy"] is not None, 5, server)
+    connection.close()
+    answer = server.post("/v1/chat/completions", chat("<<script text=next>>", model="slow")).json()
+    assert answer["choices"][0]["message"]["content"] == "next"
+    assert len(runs(server)) == before + 1
+
+
+def stalled(server: Server, prompt: str) -> socket.socket:
+    """A stream whose client takes nothing, with next to no room for what it does not take."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(30)
+    connection.connect(("127.0.0.1", server.port))
+    body = json.dumps(chat(prompt, stream=True, max_tokens=9000)).encode()
+    connection.sendall(request("POST", "/v1/chat/completions", body))
+    return connection
+
+
+def test_a_client_that_takes_nothing_is_given_up_and_its_run_ended(server: Server) -> None:
+    connection = stalled(server, "<<script tokens=9000 decode_ms=2>>")
+    wait_for(lambda: busy(server), 5, server)
+    assert wait_for(lambda: not busy(server), 20, server) < 15
+    assert tokens_of_last_run(server) < 4000
+    assert "it is given up" in server.log
+    connection.close()
+
+
+def test_a_reader_slower_than_the_model_gets_every_byte_and_holds_nobody_up(server: Server) -> None:
+    connection = stalled(server, "<<script tokens=2000>>")
+    time.sleep(0.2)
+    begun = time.monotonic()
+    answer = server.post("/v1/chat/completions", chat("<<script text=next>>")).json()
+    assert answer["choices"][0]["message"]["content"] == "next"
+    assert time.monotonic() - begun < 5
+    taken = b""
+    while len(taken) < 100_000:
+        taken += connection.recv(10_000)
+        time.sleep(0.01)
+    raw = taken + read_all(connection)
+    assert [word for word in raw.decode().split('"') if word.strip().startswith("w1999")] == [" w1999"]
+    assert raw.count(b'"content":') == 2001  # the first has none
+    connection.close()
+
+
+def test_two_hundred_at_once_are_answered_or_told_when_to_come_back(server: Server) -> None:
+    server.post("/v1/models/load", {"model": "scripted"})
+    bodies = [json.dumps(chat(f"<<script text=answer{n}. decode_ms=1>>")).encode() for n in range(200)]
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in bodies]
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.sendall(request("POST", "/v1/chat/completions", body))
+        replies = [Reply(read_all(connection)) for connection in connections]
+    answered = [n for n, reply in enumerate(replies) if reply.status == 200]
+    assert len(answered) >= 100
+    assert [replies[n].json["choices"][0]["message"]["content"] for n in answered] == [f"answer{n}." for n in answered]
+    for reply in replies:
+        assert reply.status == 200 or (reply.status == 503 and "\r\nRetry-After: " in reply.head)
 
 
 def test_unloading_waits_for_the_answer_that_streams(server: Server) -> None:

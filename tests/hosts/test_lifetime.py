@@ -5,10 +5,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
 
+from tests.hosts.test_clients_that_leave import stalled
 from tests.hosts.test_hosts import chat
 from tests.serving import Server
 
@@ -47,6 +49,39 @@ def test_an_answer_longer_than_the_grace_time_ends_with_an_error_its_client_can_
     last = [line for line in lines if line][-1]
     assert b'"error"' in last
     assert b"shutting down" in last
+
+
+def test_at_the_end_who_waits_is_told_so_and_who_takes_nothing_leaves_no_trace(serve: Serve) -> None:
+    server = serve(GRACEFUL_TIMEOUT="4")
+    connection = stalled(server, "<<script tokens=3000 decode_ms=5>>")
+    waiting: list[requests.Response] = []
+    thread = threading.Thread(target=lambda: waiting.append(ask(server, "<<script text=late>>")))
+    while server.get("/health").json()["busy"] != "generating":
+        time.sleep(0.02)
+    thread.start()
+    while server.get("/health").json()["queue"]["waiting"] < 1:
+        time.sleep(0.02)
+    time.sleep(1.5)  # for the buffers to be full
+    assert server.stop(signal.SIGTERM) == 0
+    thread.join(10)
+    assert waiting[0].status_code == 503
+    assert "shutting down" in waiting[0].json()["error"]["message"]
+    assert waiting[0].elapsed.total_seconds() < 3.5
+    assert [path.name for path in (server.folder / "cache").iterdir()] == []  # or it would count as a crash
+    connection.close()
+
+
+def test_a_log_that_was_moved_away_is_begun_anew_at_sigusr1(serve: Serve, tmp_path: Path) -> None:
+    log = tmp_path / "gunicorn.log"
+    server = serve(GUNICORN_CMD_ARGS=f"--error-logfile={log}", DEFAULT_MODEL="nowhere")
+    assert "DEFAULT_MODEL is not loaded" in log.read_text()
+    log.rename(tmp_path / "gunicorn.log.1")
+    server.process.send_signal(signal.SIGUSR1)
+    deadline = time.monotonic() + 10
+    while not (log.exists() and "RuntimeFailed" in log.read_text()):
+        ask(server, "<<script tokens=3 fail=2>>")
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_reload_hands_the_npu_to_the_next_worker(serve: Serve) -> None:

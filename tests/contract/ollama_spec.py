@@ -23,3 +23,9 @@ def property_names(schema: str) -> set[str]:
 def routes() -> set[tuple[str, str]]:
     """Every method and path that is described."""
     return {(method.upper(), path) for path, methods in _SPEC["paths"].items() for method in methods}
+
+
+def replies(method: str, path: str) -> dict[str, str]:
+    """The schemas' names of what a route answers with 200, by content type; empty where it has no body."""
+    content = _SPEC["paths"][path][method.lower()]["responses"]["200"].get("content", {})
+    return {kind: one["schema"]["$ref"].rpartition("/")[2] for kind, one in content.items()}

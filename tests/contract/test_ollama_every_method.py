@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,10 @@ from urllib.parse import quote
 import ollama
 import pytest
 
-from tests.conftest import scripted_library
+from tests.contract.conftest import MODEL, OTHER_REPO, REPO
 from tests.contract.ollama_spec import check
-from tests.hub import serve_hub
-from tests.serving import ROOT, Server, start_server
+from tests.serving import ROOT, Server
 
-MODEL = "qwen3-0.6b"
-REPO = "org/Tiny-1B-rk3588-w8a8"
 NPM = Path(__file__).parent / "npm"
 
 ELSEWHERE = {"web_search", "web_fetch", "webSearch", "webFetch"}
@@ -30,19 +26,6 @@ NOT_OLLAMAS = {"systemone"}
 """A route that Ollama's own description doesn't have."""
 
 INTERNAL = {"constructor", "close", "processStreamableRequest", "fileExists"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A model whose template knows tools and thoughts, and a hub to pull from."""
-    folder = tmp_path_factory.mktemp("every-method")
-    with serve_hub() as hub:
-        hub.repos = {REPO: {"Tiny-1B-rk3588-w8a8.rkllm": b"load_ms=0\n" + b"#" * 5000, "config.json": b"{}"}}
-        env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "NPU_PLATFORM": "rk3588", "NO_PROXY": "127.0.0.1"}
-        models = {f"{MODEL}.rkllm": "load_ms=0"}
-        server = start_server(folder, library=scripted_library("1.3"), models=models, env=env)
-        yield server
-        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +49,9 @@ def npm_packages() -> Path:
     return place
 
 
-def test_the_npm_package(server: Server, npm_packages: Path) -> None:
+def test_the_npm_package(hub_server: Server, npm_packages: Path) -> None:
     done = subprocess.run(
-        ["node", NPM / "ollama.mjs", server.url, REPO, npm_packages / "package.json"],
+        ["node", NPM / "ollama.mjs", hub_server.url, OTHER_REPO, npm_packages / "package.json"],
         env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
         capture_output=True,
         text=True,
@@ -95,8 +78,8 @@ def script(**keys: Any) -> str:
     return f"<<script {' '.join(f'{key}={quote(str(value))}' for key, value in keys.items())}>>"
 
 
-def test_the_python_package(server: Server, tmp_path: Path) -> None:
-    with closing(ollama.Client(server.url)) as plain:
+def test_the_python_package(hub_server: Server, tmp_path: Path) -> None:
+    with closing(ollama.Client(hub_server.url)) as plain:
         client = Counted(plain)
         saying = [{"role": "user", "content": script(text="Good day")}]
         assert client.chat(MODEL, saying, think=False).message.content == "Good day"
@@ -128,9 +111,9 @@ def test_the_python_package(server: Server, tmp_path: Path) -> None:
     assert methods - client.called <= INTERNAL | ELSEWHERE | NOT_OLLAMAS
 
 
-def test_the_asynchronous_python_client(server: Server, tmp_path: Path) -> None:
+def test_the_asynchronous_python_client(hub_server: Server, tmp_path: Path) -> None:
     async def talk() -> str:
-        async with ollama.AsyncClient(server.url) as client:
+        async with ollama.AsyncClient(hub_server.url) as client:
             messages = [{"role": "user", "content": script(text="One two")}]
             stream = await client.chat(MODEL, messages, think=False, stream=True)
             said = [part.message.content or "" async for part in stream]

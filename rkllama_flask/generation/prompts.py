@@ -7,6 +7,7 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.errors import InvalidRequest, TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.generation import Parser
+from rkllama_flask.generation.infill import infill
 from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.openings import Openings, after_system, hash_of, opening
 from rkllama_flask.generation.reasoning import ReasoningSplitter
@@ -127,13 +128,16 @@ class Prompts:
 
     def _raw(self, request: GenerationRequest, tokenizer: Tokenizer | None) -> BuiltPrompt:
         """A prompt that the client has formatted itself: special tokens in it are meant."""
-        if not request.prompt:
+        assert request.prompt is not None
+        if not request.prompt and not request.suffix:
             raise InvalidRequest("'prompt' must not be empty.", param="prompt")
         if not isinstance(request.prompt, str):
+            if request.suffix:
+                raise UnsupportedRequest("A suffix needs a prompt of text, not of token ids.", param="suffix")
             if tokenizer is not None:
                 tokenizer.check(request.prompt, param="prompt")
             return BuiltPrompt(request.prompt, len(request.prompt))
-        prompt = Prompt((Segment(request.prompt, trusted=True),))
+        prompt = _with_suffix(request.prompt, request, tokenizer)
         parser = JsonOutput(request.format) if request.format else None
         return BuiltPrompt(*self._encode(prompt, request.model, tokenizer), None, parser)
 
@@ -173,6 +177,17 @@ def _with_model_defaults(messages: tuple[Message, ...], model: Model) -> tuple[M
         leading = 1 if messages and messages[0].role == "system" else 0
         return (*messages[:leading], *examples, *messages[leading:])
     return messages
+
+
+def _with_suffix(prompt: str, request: GenerationRequest, tokenizer: Tokenizer | None) -> Prompt:
+    if not request.suffix:
+        return Prompt((Segment(prompt, trusted=True),))
+    found = infill(prompt, request.suffix, tokenizer.special_strings if tokenizer else ())
+    if found is None:
+        raise UnsupportedRequest(
+            f"{request.model.name} has no tokens for filling in before a suffix: send only the prompt.", param="suffix"
+        )
+    return found
 
 
 def _with_system_addition(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:

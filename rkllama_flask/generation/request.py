@@ -66,7 +66,8 @@ class JsonFormat:
 class GenerationRequest:
     """One answer to be generated.
 
-    Either `messages` (rendered with the model's chat template) or `prompt` (text as it is, or token ids) is given.
+    Either `messages` (rendered with the model's chat template) or `prompt` (text as it is, or token ids) is given; what
+    `suffix` holds comes after the answer to a prompt of text.
     `context` are the token ids of earlier turns, which stand before the messages.
     `max_tokens` None leaves it to the model's files and the configuration, UNLIMITED to the context. `thinking` None
     leaves it to the model; a string is an effort level for the template. `keep_alive` is in seconds, None the default,
@@ -76,6 +77,7 @@ class GenerationRequest:
     model: Model
     messages: tuple[Message, ...] | None = None
     prompt: str | tuple[int, ...] | None = None
+    suffix: str = ""
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True

@@ -30,8 +30,6 @@ def create_completion() -> Response:
     """Continue one prompt or several, streamed or whole."""
     body = read_json()
     fields = _schema.read(body)
-    if fields.get("suffix"):
-        raise UnsupportedRequest("Filling in before a suffix is not supported; send only the prompt.", param="suffix")
     try:
         return _complete(fields, (*_schema.unapplied(body), *unapplied_sampling(fields)))
     except ContextLengthExceeded as error:
@@ -62,6 +60,7 @@ def _request(model: Model, prompt: Prompt, fields: Mapping[str, Any]) -> Generat
     return GenerationRequest(
         model=model,
         prompt=prompt,
+        suffix=fields["suffix"],
         sampling=sampling_of(fields),
         max_tokens=limit_of(fields),
         stop=tuple(text for text in fields["stop"] if text),

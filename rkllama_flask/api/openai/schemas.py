@@ -174,7 +174,7 @@ class CompletionSchema(CommonSchema):
     """`POST /v1/completions`."""
 
     prompt = Prompts(required=True)
-    suffix = String()
+    suffix = String(load_default="")
     echo = Boolean(load_default=False)
 
     logprobs = Unapplied(Integer(validate=Range(0, 5)))

@@ -113,16 +113,11 @@ def test_token_ids_cannot_be_echoed_without_a_tokenizer(api: Api) -> None:
     assert response.json["error"]["param"] == "echo"
 
 
-def test_a_suffix_is_refused_since_the_answer_would_be_wrong_without_it(api: Api) -> None:
-    response = post(api, suffix="the end")
-    assert response.status_code == 400
-    assert response.json["error"] | {"message": ""} == {
-        "message": "",
-        "type": "invalid_request_error",
-        "param": "suffix",
-        "code": "unsupported",
-    }
-    assert post(api, suffix="").status_code == 200
+def test_a_suffix_reaches_the_prompt(api: Api) -> None:
+    post(api, suffix="the end")
+    assert api.inference.requests[-1].suffix == "the end"
+    post(api)
+    assert api.inference.requests[-1].suffix == ""
 
 
 def test_a_prompt_that_is_too_long_names_the_prompt(api: Api) -> None:

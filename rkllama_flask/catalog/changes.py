@@ -61,10 +61,10 @@ class Changes:
             raise InvalidRequest(f"'{wanted.text}' is the name of other weights: delete them first", param=param)
         if not other and any(path != entry.weights for path in self._models_in(folder)):
             raise InvalidRequest(f"the folder '{folder}' holds other weights", param=param)
-        adapters = [self._models_dir / (self._shelved(file) or join(folder, file.name)) for file in uploaded.adapters]
-        if adapters:
-            loras = tuple((path, 1.0) for path in adapters)
-            entry = replace(entry, modelfile=replace(entry.modelfile, adapters=loras))
+        if uploaded.adapters:
+            places = ((self._shelved(file) or join(folder, file.name), file.scale) for file in uploaded.adapters)
+            adapters = tuple((self._models_dir / place, scale) for place, scale in places)
+            entry = replace(entry, modelfile=replace(entry.modelfile, adapters=adapters))
         moving = [*new, *uploaded.side, *(file for file in uploaded.adapters if self._shelved(file) is None)]
         for file in moving:
             remember_hash(self._models_dir, hash_key(file.name, Stamp.of(file.path.stat())), file.sha256)

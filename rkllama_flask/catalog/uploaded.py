@@ -19,11 +19,12 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+() -]{0,150}", re.ASCII)
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """`name` is what it is called in the model's folder, `path` where it lies now."""
+    """`name` is what it is called in the model's folder, `path` where it lies now; `scale` is an adapter's."""
 
     name: str
     path: Path
     sha256: str
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

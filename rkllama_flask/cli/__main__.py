@@ -84,9 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     command = add("cp", commands.copy, "give a model another name; the weights are shared")
     command.add_argument("source")
     command.add_argument("destination")
-    command = add("create", commands.create, "make a model of another one and a Modelfile")
+    command = add("create", commands.create, "make a model of a Modelfile; files that it names here are uploaded")
     command.add_argument("model")
-    command.add_argument("-f", "--file", default="Modelfile", help="the Modelfile (%(default)s); - for standard input")
+    command.add_argument(
+        "-f",
+        "--file",
+        default="Modelfile",
+        help="the Modelfile (%(default)s), or the weights alone; - for standard input",
+    )
     command = add("stop", commands.stop, "unload a model")
     command.add_argument("model")
     return parser

@@ -48,12 +48,24 @@ class Client:
             except requests.RequestException as error:
                 raise Failed(f"The connection to {self.url} broke: {_reason(error)}.") from error
 
-    def _send(self, method: str, path: str, body: Any, *, stream: bool) -> requests.Response:
+    def has(self, path: str) -> bool:
+        """Whether there is something."""
         try:
-            response = self._session.request(
-                method, self.url + path, json=body, stream=stream, timeout=(_CONNECT, None)
-            )
+            self._send("HEAD", path).close()
+        except NotThere:
+            return False
+        return True
+
+    def upload(self, path: str, body: Any) -> None:
+        """Send bytes as they are; `body` has a length, and is iterated over."""
+        self._send("POST", path, data=body).close()
+
+    def _send(self, method: str, path: str, body: Any = None, **options: Any) -> requests.Response:
+        try:
+            response = self._session.request(method, self.url + path, json=body, timeout=(_CONNECT, None), **options)
         except requests.ConnectionError as error:
+            if "data" in options:
+                raise Failed(f"The connection to {self.url} broke: {_reason(error)}. Try again.") from error
             raise Failed(
                 f"There is no server at {self.url}. Start it with scripts/serve, or say where it is with --server or "
                 "RKLLAMA_URL."

@@ -5,10 +5,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from rkllama_flask.catalog.listing import is_weights
 from rkllama_flask.cli.chat import Conversation, converse
 from rkllama_flask.cli.client import Client, Failed, NotThere
 from rkllama_flask.cli.output import day, left, size, table
 from rkllama_flask.cli.progress import follow
+from rkllama_flask.cli.upload import local_files, upload
 
 
 def list_models(client: Client, _: Namespace) -> None:
@@ -58,10 +60,16 @@ def pull(client: Client, arguments: Namespace) -> None:
 def create(client: Client, arguments: Namespace) -> None:
     path = Path(arguments.file)
     try:
-        text = sys.stdin.read() if arguments.file == "-" else path.read_text(encoding="utf-8")
+        if is_weights(path.name):
+            text = f'FROM """{path.name}"""'
+        else:
+            text = sys.stdin.read() if arguments.file == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Failed(f"{path} can't be read: {error}. Name the Modelfile with -f.") from error
-    follow(client.stream("/api/create", {"model": arguments.model, "modelfile": text}))
+    local = local_files(text, Path() if arguments.file == "-" else path.parent)
+    files, adapters = upload(client, local.files), upload(client, local.adapters)
+    body = {"model": arguments.model, "modelfile": text, "files": files, "adapters": adapters}
+    follow(client.stream("/api/create", body))
 
 
 def copy(client: Client, arguments: Namespace) -> None:

@@ -1,8 +1,8 @@
 """Steps of a long task: bars on a terminal, one line each elsewhere."""
 
 import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -16,6 +16,26 @@ def follow(steps: Iterable[dict[str, Any]]) -> None:
         _list(steps)
 
 
+Count = Callable[[int], object]
+"""Told how many bytes have come since it was told last."""
+
+
+@contextmanager
+def counted(status: str, total: int) -> Iterator[Count]:
+    """Show how far a step of so many bytes is."""
+    if not sys.stdout.isatty():
+        print(f"{status} ({total} bytes)", flush=True)
+        yield lambda _: None
+        return
+    with _bar(status, total) as bar:
+        yield bar.update
+
+
+def _bar(status: str, total: int, begun: int = 0) -> Any:
+    """`begun` bytes were there already, and don't count as speed."""
+    return tqdm(total=total, initial=begun, desc=status, unit="B", unit_scale=True, file=sys.stdout, dynamic_ncols=True)
+
+
 def _draw(steps: Iterable[dict[str, Any]]) -> None:
     bars: dict[str, Any] = {}
     last = ""
@@ -27,17 +47,7 @@ def _draw(steps: Iterable[dict[str, Any]]) -> None:
                     tqdm.write(status, file=sys.stdout)
             else:
                 if status not in bars:
-                    bars[status] = stack.enter_context(
-                        tqdm(
-                            total=step["total"],
-                            initial=step.get("completed", 0),  # what was there already doesn't count as speed
-                            desc=status,
-                            unit="B",
-                            unit_scale=True,
-                            file=sys.stdout,
-                            dynamic_ncols=True,
-                        )
-                    )
+                    bars[status] = stack.enter_context(_bar(status, step["total"], step.get("completed", 0)))
                 bar = bars[status]
                 bar.update(step.get("completed", 0) - bar.n)
             last = status

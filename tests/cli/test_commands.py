@@ -123,6 +123,49 @@ def test_a_model_is_made_of_a_modelfile(rkllama: Command, tmp_path: Path) -> Non
     assert rkllama("rm", "pirate", "parrot")[0] == 0
 
 
+def test_files_that_a_modelfile_names_are_uploaded_once(rkllama: Command, tmp_path: Path, server: Server) -> None:
+    (tmp_path / "own.rkllm").write_bytes(b"load_ms=0\n" + b"#" * 300_000)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 5}')
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "style.rkllm").write_bytes(b"lora")
+    text = "FROM ./own.rkllm\nADAPTER lora/style.rkllm 0.5\nSYSTEM Squawk.\n"
+    (tmp_path / "Modelfile").write_text(text)
+    code, output, errors = rkllama("create", "own", "-f", str(tmp_path / "Modelfile"))
+    assert (code, output.splitlines()[-1]) == (0, "success"), errors
+    assert "uploading own.rkllm (300010 bytes)" in output
+    assert 'ADAPTER "own/style.rkllm" 0.5' in rkllama("show", "own", "--modelfile")[1]
+    folder = server.folder / "models" / "own"
+    assert {path.name for path in folder.iterdir()} == {
+        *("Modelfile", "own.rkllm", "generation_config.json", "style.rkllm")
+    }
+    again = rkllama("create", "own", "-f", str(tmp_path / "Modelfile"))[1]
+    assert "uploading own.rkllm" not in again
+    assert rkllama("run", "own", "<<script text=Squawk>>")[1] == "Squawk\n"
+    rkllama("rm", "own")
+
+
+def test_weights_alone_make_a_model(rkllama: Command, tmp_path: Path) -> None:
+    (tmp_path / "alone v1.rkllm").write_text("load_ms=0")
+    assert rkllama("create", "alone", "-f", str(tmp_path / "alone v1.rkllm"))[0] == 0
+    assert rkllama("show", "alone", "--modelfile")[1].startswith("FROM ./alone/alone v1.rkllm")
+    rkllama("rm", "alone")
+
+
+def test_a_folder_of_several_models_says_so(rkllama: Command, tmp_path: Path) -> None:
+    for name in ("a.rkllm", "b.rkllm"):
+        (tmp_path / name).write_text("load_ms=0")
+    code, _, errors = rkllama("create", "x", "-f", "-", piped=f"FROM {tmp_path}\n")
+    assert (code, "holds 2 models" in errors) == (1, True)
+
+
+def test_an_upload_on_a_terminal_draws_bars(server: Server, rkllama: Command, tmp_path: Path) -> None:
+    (tmp_path / "large.rkllm").write_bytes(b"load_ms=0\n" + b"#" * 2_000_000)
+    shown = on_terminal(server, "create", "large", "-f", str(tmp_path / "large.rkllm"))
+    assert re.search(r"uploading large.rkllm: 100%.*2\.00M/2\.00M", shown)
+    assert "success" in shown
+    rkllama("rm", "large")
+
+
 def test_what_is_loaded_is_listed_and_unloaded(rkllama: Command) -> None:
     rkllama("run", "scripted", "<<script text=Hi>>")
     lines = rkllama("ps")[1].splitlines()
@@ -204,6 +247,7 @@ def test_a_pull_on_a_terminal_draws_bars(server: Server, rkllama: Command) -> No
         (("pull", "org/nothing"), "pull model manifest: file does not exist"),
         (("create", "x", "-f", "/nowhere/Modelfile"), "/nowhere/Modelfile can't be read"),
         (("create", "x", "-f", "-"), "neither 'from' or 'files' was specified"),
+        (("create", "x", "-f", str(ROOT / "README.md")), "The Modelfile is wrong: line 3"),
     ],
 )
 def test_an_error_says_what_to_do(arguments: tuple[str, ...], sentence: str, rkllama: Command) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def create_model() -> Response:
     name = model_name(fields)
     _check_name(name, "invalid model name", new=True)
     uploaded = arrange(fields["files"], fields["adapters"], _find_blob)
-    written = _written(fields, uploaded)
+    written, uploaded = _written(fields, uploaded)
     services().catalog.create(name, written, uploaded=uploaded)
     files = (*uploaded.weights, *uploaded.side, *uploaded.adapters)
     told = [f"using existing layer sha256:{file.sha256}" for file in files]
@@ -90,8 +91,11 @@ def _find_blob(sha256: str) -> Path | None:
     return services().blobs.find(sha256) or services().catalog.find_weights(sha256)
 
 
-def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> Written:
-    """The Modelfile that is asked for. Raises InvalidRequest, and UnsupportedRequest for what can't be done here."""
+def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> tuple[Written, Uploaded]:
+    """The Modelfile that is asked for, and the adapters with the scales that it gives them.
+
+    Raises InvalidRequest, and UnsupportedRequest for what can't be done here.
+    """
     if fields["quantize"] or fields["quantization"]:
         raise UnsupportedRequest("models can't be quantized here: it is done when they are converted", param="quantize")
     text = parse(fields["modelfile"]) if fields["modelfile"] else Written()
@@ -106,7 +110,13 @@ def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> Written:
         messages=[(turn["role"], turn["content"]) for turn in fields["messages"]],
         license=fields["license"],
     )
-    return Written(source, inherit(text.modelfile, said))
+    scales = {path.name: scale for path, scale in text.modelfile.adapters}
+    adapters = tuple(replace(file, scale=scales.pop(file.name, 1.0)) for file in uploaded.adapters)
+    here = tuple(one for one in text.modelfile.adapters if one[0].name in scales)  # the others are the uploaded ones
+    if here and adapters:
+        raise InvalidRequest("adapters are all uploaded, or all in the models folder", param="adapters")
+    modelfile = inherit(replace(text.modelfile, adapters=here), said)
+    return Written(source, modelfile), replace(uploaded, adapters=adapters)
 
 
 def _progress(statuses: Sequence[Fields], *, streamed: bool) -> Response:

@@ -130,7 +130,7 @@ def test_a_body_that_ends_early_leaves_nothing(api: OllamaApi) -> None:
         data=NPU_FILE[:-1],
         environ_overrides={"CONTENT_LENGTH": str(len(NPU_FILE))},
     )
-    assert response.status_code == 400  # nobody reads it
+    assert response.status_code == 499
     assert tree(api.models_dir) == BEFORE
 
 
@@ -224,6 +224,19 @@ def test_an_adapter_for_a_model_that_is_here(api: OllamaApi) -> None:
         assert model.modelfile.system == "Be brief."
         assert model.modelfile.adapters == ((api.models_dir / "styled" / "style.rkllm", 1.0),)
     assert tree(api.models_dir) - BEFORE == {"styled/Modelfile", "styled/style.rkllm"}
+
+
+def test_an_adapters_scale_stands_in_the_modelfile(api: OllamaApi) -> None:
+    for data in (b"lora", b"other"):
+        upload(api, data)
+    text = 'FROM tiny\nADAPTER ./local/style.rkllm 0.5\nADAPTER "other.rkllm"\n'
+    adapters = {"style.rkllm": digest_of(b"lora"), "other.rkllm": digest_of(b"other")}
+    created(api, "styled", modelfile=text, adapters=adapters)
+    scales = {path.name: scale for path, scale in api.catalog.find("styled").modelfile.adapters}
+    assert scales == {"style.rkllm": 0.5, "other.rkllm": 1.0}
+    text = "FROM tiny\nADAPTER styled/style.rkllm\n"
+    mixed = create(api, "mixed", modelfile=text, adapters={"x.rkllm": digest_of(b"lora")})
+    assert refusal(mixed) == "adapters are all uploaded, or all in the models folder"
 
 
 def test_two_models_of_one_file_share_it(api: OllamaApi) -> None:

@@ -4,6 +4,8 @@ import itertools
 
 from hypothesis import strategies as st
 
+from rkllama_flask.engine.utf8 import Utf8Decoder
+
 
 def cut(text, places):
     """The text in pieces, cut at these places."""
@@ -17,5 +19,13 @@ def cuts(text):
 
 
 def every_cut(text):
-    """The text in two pieces, at every place, and letter by letter."""
-    return [*(cut(text, [place]) for place in range(len(text) + 1)), list(text)]
+    """The text as it arrives when its bytes come in two pieces, cut at every place, and when they come one by one."""
+    data = text.encode()
+    ways = [[data[:place], data[place:]] for place in range(len(data) + 1)]
+    return [arriving(way) for way in (*ways, [data[at : at + 1] for at in range(len(data))])]
+
+
+def arriving(pieces):
+    """What is handed on of these bytes, piece by piece: whole characters."""
+    decoder = Utf8Decoder()
+    return [text for text in (*map(decoder.feed, pieces), decoder.finish()) if text]

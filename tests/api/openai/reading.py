@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.contract.openai_spec import check
+from tests.contract.openai_spec import RESPONSE_EVENTS, check
 
 
 def read_events(raw: bytes) -> list[Any]:
@@ -28,3 +28,19 @@ def read_chunks(raw: bytes, schema: str = "CreateChatCompletionStreamResponse") 
         check(chunk, schema)
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
     return chunks
+
+
+def read_response_events(raw: bytes) -> list[dict[str, Any]]:
+    """The events of a response's stream, each named as it says, numbered and valid; comments are skipped."""
+    assert raw.endswith(b"\n\n")
+    events: list[dict[str, Any]] = []
+    for block in raw.decode().removesuffix("\n\n").split("\n\n"):
+        if block.startswith(":"):
+            continue
+        name, data = block.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        assert event["sequence_number"] == len(events)
+        check(event, RESPONSE_EVENTS[event["type"]])
+        events.append(event)
+    return events

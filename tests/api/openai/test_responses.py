@@ -1,6 +1,5 @@
 """The Responses API: items in, items out, and the events that tell of them."""
 
-import json
 from typing import Any
 
 import pytest
@@ -9,8 +8,9 @@ from rkllama_flask.errors import ContextLengthExceeded, QueueFull, RuntimeFailed
 from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted, Waiting
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 from tests.api.conftest import Api
+from tests.api.openai.reading import read_response_events
 from tests.api.stub import Script, finished, say
-from tests.contract.openai_spec import RESPONSE_EVENTS, check
+from tests.contract.openai_spec import check
 
 BODY = {"model": "tiny", "input": "Hi"}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -46,15 +46,7 @@ def stream(api: Api, **fields: Any) -> list[dict[str, Any]]:
     response = api.post("/v1/responses", BODY | fields | {"stream": True})
     assert response.status_code == 200, response.text
     assert response.content_type.startswith("text/event-stream")
-    events = []
-    for block in response.data.decode().removesuffix("\n\n").split("\n\n"):
-        name, data = block.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert name == f"event: {event['type']}"
-        assert event["sequence_number"] == len(events)
-        check(event, RESPONSE_EVENTS[event["type"]])
-        events.append(event)
-    return events
+    return read_response_events(response.data)
 
 
 def request_for(api: Api, **fields: Any) -> GenerationRequest:

@@ -16,7 +16,6 @@ from scripts.benchmarks.processes import cpu_seconds, pss_mb
 from scripts.benchmarks.scripted_server import MODEL, Run, ScriptedServer, scripted_server
 from scripts.benchmarks.wire import Connection, Reply, ask_all
 
-USUAL = "prefill_ms=100 decode_ms=10 tokens=60"
 SHORT = "decode_ms=5 tokens=20"
 AT_ONCE = "prefill_ms=0 decode_ms=0"
 
@@ -46,22 +45,23 @@ class Row(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How much is measured. Repetitions, tokens, seconds."""
+    """How much is measured. `usual` is a script, then repetitions, tokens of a long answer, seconds."""
 
+    usual: str
     repeat: int
     tokens: int
     seconds: float
 
 
-FULL = Effort(repeat=40, tokens=15_000, seconds=5.0)
-QUICK = Effort(repeat=3, tokens=500, seconds=0.3)
+FULL = Effort("prefill_ms=100 decode_ms=10 tokens=60", repeat=40, tokens=15_000, seconds=5.0)
+QUICK = Effort("prefill_ms=20 decode_ms=2 tokens=10", repeat=3, tokens=500, seconds=0.3)
 
 Scenario = Callable[[Effort], Iterator[Row]]
 
 
 def warm_stream(effort: Effort) -> Iterator[Row]:
     """One client that keeps its connection, one answer after another."""
-    with scripted_server(USUAL) as server:
+    with scripted_server(effort.usual) as server:
         connection = Connection(server.client.address)
         streamed, runs = _answers(server, connection, effort.repeat, stream=True)
         answers = [read(reply) for reply in streamed]
@@ -78,7 +78,7 @@ def warm_stream(effort: Effort) -> Iterator[Row]:
 
 def flooded_stream(effort: Effort) -> Iterator[Row]:
     """The same while others ask something trivial as fast as they can."""
-    with scripted_server(USUAL) as server:
+    with scripted_server(effort.usual) as server:
         client = server.client
         trivial = client.request("GET", "/api/version")
         stream = client.chat_request({"model": MODEL, "messages": _SAY})

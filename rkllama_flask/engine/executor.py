@@ -21,6 +21,7 @@ from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.residency import Loaded
 from rkllama_flask.engine.residents import Loads, Residents
 from rkllama_flask.engine.runs import ContextHolder, conclude, open_answer, run_once, unapplied
+from rkllama_flask.engine.steps import SteppedAnswer
 from rkllama_flask.engine.vectors import make_vectors
 from rkllama_flask.errors import ModelUnusable
 from rkllama_flask.promptcache.entry import CacheEntry
@@ -137,12 +138,15 @@ class Executor:
         model = self._residents.use(job.spec, context_length=job.context_length, keep_alive=job.keep_alive)
         loaded_at = time.monotonic_ns()
         job.mailbox.put(Started(unapplied(job, model.context), begun - job.submitted_at, loaded_at - begun))
-        answer = open_answer(model, job)
+        answer = SteppedAnswer(model, job, job.steps) if job.steps else open_answer(model, job)
         prepared = self._caches.prepare(model, job)
         model.held = None
         self._journal.begin(key)
         try:
-            statistics = run_once(model, job, answer.on_token, running=self._running)
+            if isinstance(answer, SteppedAnswer):
+                statistics = answer.run(self._running)
+            else:
+                statistics = run_once(model, job, answer.on_token, running=self._running)
         finally:
             self._journal.end()
             self._residents.rest(model)

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rkllama_flask.engine.mailbox import Mailbox, open_mailbox
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.promptcache.entry import Draft
 from rkllama_flask.promptcache.prefix import Content
 from rkllama_flask.runtime.sampling import Sampling
+
+if TYPE_CHECKING:
+    from rkllama_flask.engine.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Generate(Job):
     `prompt` is text or token ids; `max_tokens` None means until the end or a full context; `context_length` None takes
     the handle as it is loaded. `keep_alive` in seconds sets how long the model stays afterwards, None leaves that as it
     is. `timeout` in seconds bounds the run itself. `content_hash` stands for the prompt wherever it must be remembered.
+    With `steps` the answer is made of several runs, of which `prompt` is the first.
     """
 
     spec: ModelSpec
@@ -94,6 +98,7 @@ class Generate(Job):
     timeout: float | None = None
     content_hash: str = ""
     cache: CacheWish = field(default_factory=CacheWish)
+    steps: "Steps | None" = None
 
 
 @dataclass(eq=False, kw_only=True)

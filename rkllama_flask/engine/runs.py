@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rkllama_flask.engine.answer import Answer
 from rkllama_flask.engine.caches import Prepared
@@ -10,6 +11,10 @@ from rkllama_flask.engine.jobs import Generate, RunResult
 from rkllama_flask.engine.residency import Loaded
 from rkllama_flask.errors import Draining, TimedOut
 from rkllama_flask.runtime.context import Context, RunStatistics
+from rkllama_flask.runtime.sampling import Sampling
+
+if TYPE_CHECKING:
+    from rkllama_flask.engine.steps import SteppedAnswer
 
 ContextHolder = Callable[[Context | None], None]
 """Called with a context right before a run of it and with None right after, so that others may abort it in between."""
@@ -31,12 +36,13 @@ def run_once(
     running: ContextHolder,
     prompt: str | Sequence[int] | None = None,
     max_tokens: int | None = None,
+    sampling: Sampling | None = None,
 ) -> RunStatistics:
     """One run on behalf of `job`, with its sampling; returns when the runtime has ended it.
 
-    `prompt` and `max_tokens` are the job's own unless they are given; the limit is kept by runtimes that know one for
-    each run (`Library.per_run_sampling`), elsewhere `on_token` has to. Whoever makes several runs in one job looks at
-    `job.cancelled` and `job.finished_early` between them.
+    `prompt` and `max_tokens` are the job's own unless they are given, and so is what `sampling` does not say; limit and
+    sampling are kept by runtimes that know them for each run (`Library.per_run_sampling`), elsewhere `on_token` has to
+    keep the limit. Whoever makes several runs in one job looks at `job.finished_early` between them.
 
     Raises Draining for a job that is not wanted any more, and what Context.run raises.
     """
@@ -49,7 +55,9 @@ def run_once(
         return context.run(
             job.prompt if prompt is None else prompt,
             on_token,
-            sampling=job.sampling.over(context.sampling) if library.per_run_sampling else None,
+            sampling=(sampling or Sampling()).over(job.sampling.over(context.sampling))
+            if library.per_run_sampling
+            else None,
             max_new_tokens=limit if library.per_run_sampling else None,
         )
     finally:
@@ -68,7 +76,7 @@ def unapplied(job: Generate, context: Context) -> tuple[str, ...]:
 
 def conclude(
     job: Generate,
-    answer: Answer,
+    answer: "Answer | SteppedAnswer",
     statistics: RunStatistics,
     model: Loaded,
     *,

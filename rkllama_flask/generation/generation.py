@@ -18,14 +18,20 @@ from rkllama_flask.generation.events import (
     Usage,
 )
 from rkllama_flask.generation.following import Following, OnEnd, nobody
-from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 
 
 class Parser(Protocol):
-    """A stage of the way out. `done` says that the answer is complete whatever the model would add."""
+    """A stage of the way out. `done` says that the answer is complete whatever the model would add.
 
-    done: bool
+    After `finish`, `problem` says why the answer is not what was promised, None if it is.
+    """
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def problem(self) -> str | None: ...
 
     def feed(self, text: str) -> list[Event]: ...
 
@@ -52,6 +58,7 @@ class Generation(Following[Content]):
     ) -> None:
         super().__init__(engine, job, queue_timeout=queue_timeout, on_end=on_end)
         self._model = job.spec.name
+        self._fed = job.prompt
         self._splitter = splitter
         self._parser = parser
         self.prompt_tokens = prompt_tokens
@@ -108,7 +115,7 @@ class Generation(Following[Content]):
 
     def _read(self, piece: Piece) -> None:
         self._tokens += piece.tokens
-        if self._first_token is None:
+        if self._first_token is None and piece.tokens:
             self._first_token = time.monotonic_ns() - self._begun
         if self._parser is not None and self._parser.done:
             return
@@ -131,7 +138,7 @@ class Generation(Following[Content]):
         if self._parser:
             self._ready.extend(self._parser.finish())
             self._called_tools |= any(isinstance(one, ToolCallStarted) for one in self._ready)
-        if isinstance(self._parser, JsonOutput) and self._parser.problem and result.reason != "length":
+        if self._parser and self._parser.problem and result.reason != "length":
             self._unfit = AnswerUnfit(f"The model's answer is not what the schema asks for: {self._parser.problem}")
             return
         counted = result.prompt_tokens if self.prompt_tokens is None else self.prompt_tokens
@@ -140,7 +147,7 @@ class Generation(Following[Content]):
         usage = Usage(
             prompt_tokens=prompt_tokens,
             completion_tokens=result.generated_tokens,
-            cached_tokens=0 if result.prefill_tokens is None else max(0, prompt_tokens - result.prefill_tokens),
+            cached_tokens=self._cached(prompt_tokens, result.prefill_tokens),
             reasoning_tokens=min(self._reasoning_tokens, result.generated_tokens),
             estimated=counted is None,
             cache_hit=None if result.cache is None else hit,
@@ -159,3 +166,8 @@ class Generation(Following[Content]):
         self._finished = Finished(reason, usage, timings, result.stop_string)
         self._ready.append(self._finished)
         self._over = True
+
+    def _cached(self, prompt_tokens: int, prefill_tokens: int | None) -> int:
+        """Tokens of the prompt that were not computed; what the server wrote behind it has been."""
+        fed = prompt_tokens if isinstance(self._fed, str) else len(self._fed)
+        return 0 if prefill_tokens is None else min(max(0, fed - prefill_tokens), prompt_tokens)

@@ -98,6 +98,7 @@ class Inference(Models):
                 opening_length=prompt.opening_length,
                 conversation=prompt.conversation,
             ),
+            steps=prompt.steps,
         )
         self._look_at(model)
         self._engine.submit(job)

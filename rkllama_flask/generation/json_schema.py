@@ -46,11 +46,13 @@ class SchemaChecker:
         self._known_kinds: dict[int, set[str]] = {}
         self.kinds = self._top_kinds()
 
-    def problem(self, value: Any) -> str | None:
-        """Why `value` is not valid by the schema, in one sentence; None if it is."""
+    def problem(self, value: Any, part: Node | bool | None = None) -> str | None:
+        """Why `value` is not valid by the schema, or by a part of it, in one sentence; None if it is."""
         self._budget = Budget()
+        validator = self._validator
         try:
-            error = next(self._validator.iter_errors(value), None)
+            errors = validator.iter_errors(value) if part is None else validator.descend(value, part)
+            error = next(iter(errors), None)
         except (TooMuchWork, RecursionError):
             return "The answer can't be checked against the schema: that takes too long."
         if error is None:
@@ -72,7 +74,7 @@ class SchemaChecker:
                 raise _refused("unevaluatedProperties beside patternProperties is not supported")
             reference = node.get("$ref")
             if isinstance(reference, str):
-                self._target(reference)
+                self.target(reference)
             patterns = node.get("patternProperties")
             for pattern in (node.get("pattern"), *(patterns if isinstance(patterns, Mapping) else ())):
                 if isinstance(pattern, str):
@@ -90,7 +92,8 @@ class SchemaChecker:
         except (regex.error, RecursionError, OverflowError, ValueError) as error:
             raise _refused(f"'{_short(pattern)}' is no regular expression: {error}") from error
 
-    def _target(self, reference: str) -> Any:
+    def target(self, reference: str) -> Any:
+        """The part of the schema that a reference leads to."""
         if not reference.startswith("#"):
             raise _refused(f"the reference '{_short(reference)}' leads outside")
         try:
@@ -122,7 +125,7 @@ class SchemaChecker:
         if not isinstance(node, Mapping):
             return
         if isinstance(node.get("$ref"), str):
-            yield self._target(node["$ref"])
+            yield self.target(node["$ref"])
         for key in _IN_PLACE_LISTS:
             options = node.get(key)
             yield from options if isinstance(options, list) else ()
@@ -133,11 +136,11 @@ class SchemaChecker:
 
     def _top_kinds(self) -> frozenset[str]:
         try:
-            return frozenset(self._kinds(self._schema) or KINDS)
+            return frozenset(self.kinds_of(self._schema) or KINDS)
         except RecursionError as error:
             raise _refused("it is too deep") from error
 
-    def _kinds(self, schema: Any) -> set[str]:
+    def kinds_of(self, schema: Any) -> set[str]:
         """The types the schema allows at the top; empty if it doesn't say. References have been found to end."""
         if not isinstance(schema, Mapping):
             return set()
@@ -150,15 +153,15 @@ class SchemaChecker:
         if isinstance(said, str | list):
             return {said} if isinstance(said, str) else set(said)
         if isinstance(schema.get("$ref"), str):
-            return self._kinds(self._target(schema["$ref"]))
+            return self.kinds_of(self.target(schema["$ref"]))
         values = [schema["const"]] if "const" in schema else schema.get("enum")
         if isinstance(values, list):
             return {kind_of(value) for value in values}
         for key in ("anyOf", "oneOf"):
             if isinstance(schema.get(key), list):
-                options = [self._kinds(option) for option in schema[key]]
+                options = [self.kinds_of(option) for option in schema[key]]
                 return set().union(*options) if all(options) else set()
-        options = [self._kinds(option) for option in schema.get("allOf") or ()]
+        options = [self.kinds_of(option) for option in schema.get("allOf") or ()]
         found = next((kinds for kinds in options if kinds), set())
         return found or ({"object"} if "properties" in schema else set())
 

@@ -1,13 +1,16 @@
 """From a request to what the runtime is fed, and to the stages that read its answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.errors import InvalidRequest, TemplateFailed, UnsupportedRequest
+from rkllama_flask.generation.filling import Encode, Filling
+from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checker_of, parameters_of
 from rkllama_flask.generation.generation import Parser
 from rkllama_flask.generation.infill import infill
+from rkllama_flask.generation.json_filling import Script
 from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.openings import Openings, after_system, hash_of, opening
 from rkllama_flask.generation.reasoning import ReasoningSplitter
@@ -15,9 +18,11 @@ from rkllama_flask.generation.request import GenerationRequest, Message
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import neutralise
 from rkllama_flask.generation.templates import ChatTemplate
+from rkllama_flask.generation.thoughts import ThoughtsSlot
 from rkllama_flask.generation.tokens import Tokenizer
 from rkllama_flask.generation.tool_calls import ToolCallParser
-from rkllama_flask.generation.tool_dialects.dialects import detect_dialect, forced_prefix
+from rkllama_flask.generation.tool_dialects.dialects import Dialect, detect_dialect
+from rkllama_flask.generation.written import Written
 from rkllama_flask.promptcache.prefix import Content, content
 
 
@@ -26,13 +31,15 @@ class BuiltPrompt:
     """`content` is text or token ids; `tokens` their exact number, None without a tokenizer.
 
     `opening` is what it begins with before anything of its user's, where that is long, and `opening_length` the
-    characters of its messages; `conversation` tells what the user said first.
+    characters of its messages; `conversation` tells what the user said first. With `steps` the server writes the answer
+    together with the model; the content is then the first step's, the tokens are the prompt's alone.
     """
 
     content: str | Sequence[int]
     tokens: int | None
     splitter: ReasoningSplitter | None = None
     parser: Parser | None = None
+    steps: Filling | None = None
     opening: Content | None = None
     opening_length: int = 0
     conversation: str = ""
@@ -61,30 +68,32 @@ class Prompts:
         template = ChatTemplate.for_model(request.model, override=request.template)
         messages = _conversation(request)
         parser: Parser | None = None
-        forced = ""
+        script: Callable[[Written], Script] | None = None
+        thinking = request.model.modelfile.parameters.get("think") if request.thinking is None else request.thinking
         tools = () if request.tool_choice.mode == "none" else request.tools
         if request.format is not None:
-            # A model that may think first can't be made to begin with the value itself.
-            output = JsonOutput(request.format, prefilled=not template.supports_thinking)
+            parser = output = JsonOutput(request.format)
+            script = output.script
             messages = _with_system_addition(messages, output.instruction)
-            parser, forced = output, "" if template.supports_thinking else output.prefill
         elif tools:
             dialect = detect_dialect(template.source if template.supports_tools else None, request.model.family)
-            parser = ToolCallParser.for_request(
-                tools, request.tool_choice, dialect=dialect, parallel=request.parallel_tool_calls
-            )
-            forced = forced_prefix(request.tool_choice, tools, dialect)
-        thinking = request.model.modelfile.parameters.get("think") if request.thinking is None else request.thinking
-        # A forced beginning leaves no room for thoughts before it.
-        thinking = False if forced else thinking
+            parser, script = _tool_parser(request, dialect)
+            if script is not None and request.thinking is None:
+                thinking = False  # who wants a call and nothing else wants no thoughts before it
         arguments = dict(request.template_arguments)
         prompt = template.render(messages, tools, thinking=thinking, arguments=arguments)
-        thinking_open = template.thinking_is_prefilled(prompt)
-        if forced:
-            prompt = replace(prompt, segments=(*prompt.segments, Segment(forced, trusted=True)))
-        splitter = None if forced else ReasoningSplitter(open=thinking_open)
+        thinks = template.thinking_is_prefilled(prompt)
+        splitter = ReasoningSplitter(open=thinks)
         written, tokens = self._encode(prompt, request.model, tokenizer, context=request.context)
         built = BuiltPrompt(written, tokens, splitter, parser)
+        if script is not None:
+            may_think = thinks or (template.supports_thinking and thinking is not False)
+
+            def encode(more: Sequence[Segment]) -> tuple[str | list[int], int | None]:
+                whole = replace(prompt, segments=(*prompt.segments, *more))
+                return self._encode(whole, request.model, tokenizer, context=request.context)
+
+            built = _in_steps(built, script, encode, thoughts_open=thinks if may_think else None)
         rest = after_system(request.messages)
         if request.context or not rest:
             return built
@@ -97,7 +106,7 @@ class Prompts:
         key = (request.model.identity, template.source, leading, tools, thinking, arguments)
         return replace(
             built,
-            opening=self._openings.find(content(written), leading, write, key),
+            opening=self._openings.find(content(built.content), leading, write, key),
             opening_length=sum(len(message.content) for message in leading),
             conversation=hash_of(rest[0]),
         )
@@ -131,15 +140,22 @@ class Prompts:
         assert request.prompt is not None
         if not request.prompt and not request.suffix:
             raise InvalidRequest("'prompt' must not be empty.", param="prompt")
-        if not isinstance(request.prompt, str):
+        encode: Encode
+        if isinstance(request.prompt, str):
+            prompt = _with_suffix(request.prompt, request, tokenizer)
+
+            def encode(more: Sequence[Segment]) -> tuple[str | Sequence[int], int | None]:
+                return self._encode(replace(prompt, segments=(*prompt.segments, *more)), request.model, tokenizer)
+
+        else:
             if request.suffix:
                 raise UnsupportedRequest("A suffix needs a prompt of text, not of token ids.", param="suffix")
             if tokenizer is not None:
                 tokenizer.check(request.prompt, param="prompt")
-            return BuiltPrompt(request.prompt, len(request.prompt))
-        prompt = _with_suffix(request.prompt, request, tokenizer)
+            encode = _behind(request.prompt, tokenizer)
         parser = JsonOutput(request.format) if request.format else None
-        return BuiltPrompt(*self._encode(prompt, request.model, tokenizer), None, parser)
+        built = BuiltPrompt(*encode(()), None, parser)
+        return _in_steps(built, parser.script, encode) if parser else built
 
     @staticmethod
     def _encode(
@@ -159,6 +175,58 @@ class Prompts:
         tokenizer.check(context, param="context")
         ids = [*context, *tokenizer.encode(prompt, add_bos=not context)]
         return ids, len(ids)
+
+
+def _tool_parser(
+    request: GenerationRequest, dialect: Dialect
+) -> tuple[ToolCallParser | CheckedCalls, Callable[[Written], Script] | None]:
+    """What reads the calls of an answer, and what writes one where it is forced.
+
+    Raises InvalidRequest for tools or a choice that can't be had.
+    """
+    parser = ToolCallParser.for_request(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
+    if request.tool_choice.mode in ("required", "named"):
+        call = ForcedCall(request.tools, request.tool_choice, dialect, parallel=request.parallel_tool_calls)
+        return CheckedCalls(parser, call.checkers), call.script
+    checkers = {tool.name: checker_of(tool.name, parameters_of(tool)) for tool in request.tools if tool.strict}
+    return (CheckedCalls(parser, checkers) if checkers else parser), None
+
+
+def _behind(ids: Sequence[int], tokenizer: Tokenizer | None) -> Encode:
+    """Puts what is written of an answer behind a prompt of token ids."""
+
+    def encode(more: Sequence[Segment]) -> tuple[str | Sequence[int], int | None]:
+        if not more:
+            return ids, len(ids)
+        if tokenizer is None:
+            raise UnsupportedRequest(
+                "This model has no tokenizer, so an answer in JSON can't be begun behind token ids: send text.",
+                param="prompt",
+            )
+        whole = [*ids, *tokenizer.encode(Prompt(tuple(more)), add_bos=False)]
+        return whole, len(whole)
+
+    return encode
+
+
+def _in_steps(
+    built: BuiltPrompt,
+    script: Callable[[Written], Script],
+    encode: Encode,
+    *,
+    thoughts_open: bool | None = None,
+) -> BuiltPrompt:
+    """The prompt of an answer that a script writes with the model, behind thoughts if `thoughts_open` is no None."""
+    written = Written()
+
+    def whole() -> Script:
+        if thoughts_open is not None:
+            yield ThoughtsSlot(written, open=thoughts_open)
+        yield from script(written)
+
+    steps = Filling(whole(), written, encode)
+    assert steps.step is not None
+    return replace(built, content=steps.step.prompt, steps=steps)
 
 
 def _conversation(request: GenerationRequest) -> tuple[Message, ...]:

@@ -18,9 +18,7 @@ from rkllama_flask.generation.events import Event, Text, ToolArguments, ToolCall
 from rkllama_flask.generation.lenient_json import BLANK
 from rkllama_flask.generation.request import Tool, ToolChoice
 from rkllama_flask.generation.tool_dialects.calls import CallReader, NotACall
-from rkllama_flask.generation.tool_dialects.dialects import Dialect, detect_dialect, forced_prefix, offered_names
-
-__all__ = ["Dialect", "ToolCallParser", "detect_dialect", "forced_prefix"]
+from rkllama_flask.generation.tool_dialects.dialects import offered_names
 
 _MARKERS: dict[str, tuple[str, ...]] = {
     # What begins calls, and what ends them.
@@ -54,7 +52,10 @@ class _Opener(NamedTuple):
 class ToolCallParser:
     """`done` says that no more calls are wanted: the answer can end here."""
 
-    def __init__(self, tools: Sequence[Tool], *, only_one: bool = False, begun: str = "") -> None:
+    problem = None
+    """Whatever is read, the calls are valid JSON."""
+
+    def __init__(self, tools: Sequence[Tool], *, only_one: bool = False) -> None:
         self._tools = tuple(tools)
         self._only_one = only_one
         self._text = ArrivingText()
@@ -64,21 +65,14 @@ class ToolCallParser:
         self._blank: str | None = ""  # what was held at the beginning or after a call; None within text
         self._reader = self._read()
         self.done = False
-        self._advance(begun)
 
     @classmethod
-    def for_request(
-        cls, tools: Sequence[Tool], choice: ToolChoice, *, dialect: Dialect, parallel: bool = True
-    ) -> "ToolCallParser":
-        """A parser for the answer to this request; where a call is forced, it begins after `forced_prefix`.
-
-        Raises InvalidRequest for a function that isn't offered.
-        """
+    def for_request(cls, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True) -> "ToolCallParser":
+        """A parser for the answer to this request. Raises InvalidRequest for a function that isn't offered."""
         names = [] if choice.mode == "none" else offered_names(choice, tools)
         return cls(
             [tool for tool in tools if tool.name in names],
             only_one=not parallel or choice.mode == "named",
-            begun=forced_prefix(choice, tools, dialect),
         )
 
     def feed(self, text: str) -> list[Event]:

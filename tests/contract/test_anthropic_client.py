@@ -154,7 +154,7 @@ def test_an_answer_by_a_schema(client: anthropic.Anthropic) -> None:
     for read in (whole, streamed):
         message = read(
             client,
-            script(text='```json\n{"city": "Köln"}\n```'),
+            script(text='Köln"} and more'),
             output_config={"format": {"type": "json_schema", "schema": schema}},
         )
         assert json.loads(content(message)[0]["text"]) == {"city": "Köln"}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.events import Text, ToolArguments, ToolCallStarted
 from rkllama_flask.generation.request import Tool, ToolChoice
-from rkllama_flask.generation.tool_calls import ToolCallParser, detect_dialect, forced_prefix
-from rkllama_flask.generation.tool_dialects.dialects import DIALECTS, HERMES
+from rkllama_flask.generation.tool_calls import ToolCallParser
+from rkllama_flask.generation.tool_dialects.dialects import detect_dialect
 from tests.generation.pieces import cuts, every_cut
 
 PROPERTIES = {"city": {"type": "string"}, "days": {"type": "integer"}, "where": {"type": "object"}}
@@ -327,64 +327,28 @@ def test_python_arguments_without_a_name_get_the_names_of_the_schema():
 
 
 def test_no_tool_choice_means_no_calls():
-    parser = ToolCallParser.for_request(TOOLS, ToolChoice("none"), dialect=HERMES)
+    parser = ToolCallParser.for_request(TOOLS, ToolChoice("none"))
     text = TWO_CALLS["hermes"]
     assert collected(parser.feed(text) + parser.finish()) == (text, [])
-    assert forced_prefix(ToolChoice("none"), TOOLS, HERMES) == forced_prefix(ToolChoice(), TOOLS, HERMES) == ""
 
 
 def test_without_parallel_calls_the_first_one_ends_the_answer():
-    parser = ToolCallParser.for_request(TOOLS, ToolChoice(), dialect=HERMES, parallel=False)
+    parser = ToolCallParser.for_request(TOOLS, ToolChoice(), parallel=False)
     assert collected(parser.feed(TWO_CALLS["hermes"])) == ("", BOTH[:1])
     assert parser.done
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-@pytest.mark.parametrize("mode", ["named", "required"])
-def test_a_forced_call_begins_in_the_prompt_and_goes_on_in_the_answer(dialect, mode):
-    choice = ToolChoice(mode, "get" if mode == "named" else None)
-    prefix = forced_prefix(choice, TOOLS, dialect)
-    tail = {"{": '"key": "v"}', "(": 'key="v")'}.get(dialect.after_name[-1], "<parameter=key>\nv\n</parameter>\n")
-    rest = tail if mode == "named" else f"get{dialect.after_name}{tail}"
-    whole = ToolCallParser(TOOLS)
-    assert collected(whole.feed(prefix + rest) + whole.finish()) == ("", [("get", {"key": "v"})])
-    for pieces in every_cut(rest):
-        parser = ToolCallParser.for_request(TOOLS, choice, dialect=dialect)
-        events = [event for piece in pieces for event in parser.feed(piece)]
-        assert collected(events + parser.finish()) == ("", [("get", {"key": "v"})])
-
-
-def test_a_required_call_of_the_only_function_is_begun_up_to_its_arguments():
-    assert forced_prefix(ToolChoice("required"), TOOLS[:1], HERMES) == (
-        '<tool_call>\n{"name": "get_weather", "arguments": {'
-    )
-
-
 def test_a_named_call_counts_only_for_that_function_and_only_once():
-    parser = ToolCallParser.for_request(TOOLS, ToolChoice("named", "get"), dialect=HERMES)
-    assert collected(parser.feed('"key": "v"}}\n</tool_call>\n' + TWO_CALLS["hermes"])) == ("", [("get", {"key": "v"})])
+    parser = ToolCallParser.for_request(TOOLS, ToolChoice("named", "get"))
+    call = '<tool_call>\n{"name": "get", "arguments": {"key": "v"}}\n</tool_call>\n'
+    assert collected(parser.feed(call + TWO_CALLS["hermes"])) == ("", [("get", {"key": "v"})])
     assert parser.done
 
 
-def test_a_forced_call_to_which_the_model_adds_nothing_is_still_valid():
-    parser = ToolCallParser.for_request(TOOLS, ToolChoice("named", "get"), dialect=HERMES)
-    assert collected(parser.finish()) == ("", [("get", {})])
-
-
 def test_a_function_that_is_not_offered_can_not_be_chosen():
-    for ask in (
-        lambda: forced_prefix(ToolChoice("named", "nope"), TOOLS, HERMES),
-        lambda: ToolCallParser.for_request(TOOLS, ToolChoice("named", "nope"), dialect=HERMES),
-    ):
-        with pytest.raises(InvalidRequest) as refused:
-            ask()
-        assert refused.value.param == "tool_choice"
-
-
-@pytest.mark.parametrize("name", ["<|im_end|>", 'a"b', "[INST]", "a\nb"])
-def test_a_forced_name_brings_no_markup_into_the_prompt(name):
-    with pytest.raises(InvalidRequest):
-        forced_prefix(ToolChoice("named", name), [Tool(name)], HERMES)
+    with pytest.raises(InvalidRequest) as refused:
+        ToolCallParser.for_request(TOOLS, ToolChoice("named", "nope"))
+    assert refused.value.param == "tool_choice"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ is needed where a call is begun for the model.
 
 # ruff: noqa: RUF001 - DeepSeek's markers are written with a full-width bar
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,24 +17,30 @@ from rkllama_flask.generation.request import Tool, ToolChoice
 class Dialect:
     """`begin` is what stands before a function's name, `after_name` what stands between it and the arguments.
 
-    `marks` are strings that all stand in the chat templates of models that write this way.
+    `marks` are strings that all stand in the chat templates of models that write this way. `end` closes a call behind
+    its arguments, and `again` begins another one there; empty where that is not known.
     """
 
     name: str
     begin: str
     after_name: str
     marks: tuple[str, ...] = ()
+    end: str = ""
+    again: str = ""
 
 
 _JSON = '", "arguments": {'
 _LLAMA_JSON = '", "parameters": {'
 _DEEPSEEK = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
 
-HERMES = Dialect("hermes", '<tool_call>\n{"name": "', _JSON, ("<tool_call>",))
+_HERMES = '<tool_call>\n{"name": "'
+_NEXT = ', {"name": "'
+
+HERMES = Dialect("hermes", _HERMES, _JSON, ("<tool_call>",), "}\n</tool_call>", f"\n{_HERMES}")
 LLAMA3 = Dialect("llama3", '{"name": "', _LLAMA_JSON, ('"parameters": ',))
-MISTRAL = Dialect("mistral", '[TOOL_CALLS][{"name": "', _JSON, ("[TOOL_CALLS]",))
+MISTRAL = Dialect("mistral", '[TOOL_CALLS][{"name": "', _JSON, ("[TOOL_CALLS]",), "}", _NEXT)
 GEMMA = Dialect("gemma", "```tool_code\n", "(", ("```tool_code",))
-PHI = Dialect("phi", '<|tool_call|>[{"name": "', _JSON, ("<|tool_call|>",))
+PHI = Dialect("phi", '<|tool_call|>[{"name": "', _JSON, ("<|tool_call|>",), "}", _NEXT)
 
 DIALECTS = (
     # The first whose marks all stand in the template: the particular before the general.
@@ -49,7 +54,7 @@ DIALECTS = (
     Dialect("minicpm", "<|tool_call_start|>\n```python\n", "(", ("<|tool_call_start|>", "```python")),
     Dialect("lfm2", "<|tool_call_start|>[", "(", ("<|tool_call_start|>",)),
     Dialect("internlm2", '<|action_start|><|plugin|>\n{"name": "', _LLAMA_JSON, ("<|action_start|>",)),
-    Dialect("functools", 'functools[{"name": "', _JSON, ("functools[",)),
+    Dialect("functools", 'functools[{"name": "', _JSON, ("functools[",), "}", _NEXT),
     PHI,
     replace(PHI, marks=("<|tool|>",)),
     GEMMA,
@@ -57,8 +62,6 @@ DIALECTS = (
     LLAMA3,
     replace(LLAMA3, marks=("<|python_tag|>",)),
 )
-
-_PLAIN_NAME = re.compile(r"[\w.:/ -]+")
 
 _FAMILIES = (("mistral", MISTRAL), ("ministral", MISTRAL), ("llama", LLAMA3), ("phi", PHI))
 
@@ -77,22 +80,6 @@ def detect_dialect(chat_template: str | None, family: str | None = None) -> Dial
             if (family or "").lower().startswith(prefix):
                 return dialect
     return HERMES
-
-
-def forced_prefix(choice: ToolChoice, tools: Sequence[Tool], dialect: Dialect) -> str:
-    """What to put at the end of the prompt so that the model can only go on with a call; empty if it is free.
-
-    The parser for the same request begins inside that call. Raises InvalidRequest for a function that isn't offered, or
-    whose name can't stand in a prompt.
-    """
-    if choice.mode in ("auto", "none") or not tools:
-        return ""
-    names = offered_names(choice, tools)
-    if len(names) > 1:
-        return dialect.begin
-    if not _PLAIN_NAME.fullmatch(names[0]):  # it becomes part of the prompt's own markup
-        raise InvalidRequest(f"A call of '{names[0]}' can't be forced: rename the function.", param="tool_choice")
-    return dialect.begin + names[0] + dialect.after_name
 
 
 def offered_names(choice: ToolChoice, tools: Sequence[Tool]) -> list[str]:

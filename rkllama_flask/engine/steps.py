@@ -1,0 +1,205 @@
+"""An answer made of several runs in one turn: the server writes what is fixed, the model what stands between.
+
+Each run's prompt is the one before and what was decided since, so the runtime computes a few tokens of it. Nobody
+else's job comes in between, and cancelling, the deadline and the token limit are the whole answer's.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from rkllama_flask.engine.answer import End
+from rkllama_flask.engine.jobs import Generate, Piece
+from rkllama_flask.engine.residency import Loaded
+from rkllama_flask.engine.runs import RESERVED_TOKENS, ContextHolder, run_once
+from rkllama_flask.engine.stops import StopMatcher
+from rkllama_flask.engine.utf8 import Utf8Decoder
+from rkllama_flask.errors import ContextLengthExceeded
+from rkllama_flask.runtime.context import RunStatistics
+from rkllama_flask.runtime.sampling import Sampling
+
+_AGAIN = Sampling(temperature=0.9, top_k=40)
+"""For what is asked once more: the likeliest words were no answer to it."""
+
+
+class Step(NamedTuple):
+    """A run: its whole prompt, and how many tokens it may have at most. `again`: what it said last would not do."""
+
+    prompt: str | Sequence[int]
+    max_tokens: int | None = None
+    again: bool = False
+
+
+class Steps(Protocol):
+    """What decides about the runs. Pure Python, because the engine thread calls it, partly in the runtime's callback.
+
+    `step` is the next run, None once the answer is whole. `tokens` counts the answer so far, what is fixed with what
+    was said, None without a tokenizer. Raises RkllamaError where the answer can't be had.
+    """
+
+    @property
+    def step(self) -> Step | None: ...
+
+    @property
+    def tokens(self) -> int | None: ...
+
+    def feed(self, text: str) -> bool:
+        """More text of this run; whether it has said enough."""
+
+    def end(self) -> None:
+        """The run is over: what follows is decided now."""
+
+    def take(self) -> str:
+        """What has been decided since the last call, for the client."""
+
+
+class SteppedAnswer:
+    """Counterpart of Answer for a job with steps, with the same facts when it is over.
+
+    A stop string, like the end of the text, ends the run in which the model says it, not the answer.
+    """
+
+    stop_string: str | None = None
+
+    def __init__(self, model: Loaded, job: Generate, steps: Steps) -> None:
+        self._model = model
+        self._job = job
+        self._steps = steps
+        self._deadline = time.monotonic() + job.timeout if job.timeout else None
+        self._worked = 0
+        self._unsent_tokens = 0
+        self.end: End | None = None
+        self.first_token_at: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the answer; without a tokenizer those that were generated, or computed between two runs."""
+        counted = self._steps.tokens
+        counted = self._worked if counted is None else counted
+        return counted if self._job.max_tokens is None else min(counted, self._job.max_tokens)
+
+    def run(self, running: ContextHolder) -> RunStatistics:
+        """All the runs; the figures are the first one's, as to the prompt. Raises what run_once and the steps raise."""
+        first: RunStatistics | None = None
+        while self.end is None and not self._job.finished_early:
+            step, left = self._steps.step, self._left()
+            if left is not None and (left < 0 or (step is not None and left == 0)):
+                self.end = "length"  # a text that goes beyond the limit is not sent either
+                break
+            if first is not None:  # before the first word it is open whether there will be an answer
+                self._send()
+            if step is None:
+                self.end = "stop"
+                break
+            statistics = self._run(step, left, running, only=first is None)
+            first = first or statistics
+        self.end = self.end or "stop"
+        return replace(first or RunStatistics(), generate_tokens=None, generate_ms=None)
+
+    def flush(self, *, cut: bool) -> None:
+        """Nothing is held back beyond the end of a run."""
+
+    def send(self, text: str) -> bool:
+        """Text that the model says in a run; whether it is enough. `end` may be set from here on."""
+        enough = bool(text) and self._steps.feed(text)
+        self._send()
+        return enough
+
+    def count_token(self) -> bool:
+        """One more token has been generated; whether the whole answer ends with it."""
+        self._unsent_tokens += 1
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic_ns()
+        if self._job.cancelled:
+            self.end = "cancelled"
+        elif self._job.finished_early:
+            self.end = "stop"
+        elif self._deadline is not None and time.monotonic() > self._deadline:
+            self.end = "timeout"
+        return self.end is not None
+
+    def abort(self) -> None:
+        self._model.context.abort()
+
+    def _run(self, step: Step, left: int | None, running: ContextHolder, *, only: bool) -> RunStatistics:
+        limits = [limit for limit in (step.max_tokens, left) if limit is not None]
+        limit_here = not self._model.context.library.per_run_sampling
+        run = _Run(self, self._job, min(limits, default=None), limit_here=limit_here)
+        try:
+            statistics = run_once(
+                self._model,
+                self._job,
+                run.on_token,
+                running=running,
+                prompt=step.prompt,
+                max_tokens=run.limit,
+                sampling=_AGAIN if step.again else None,
+            )
+        except ContextLengthExceeded:
+            if only:
+                raise
+            self.end = "length"
+            return RunStatistics()
+        self._worked += run.tokens + (0 if only else statistics.prefill_tokens or 0)
+        if self.end is None:
+            run.close()
+            if not run.enough and (run.tokens == left or self._is_full(step, statistics, run.tokens)):
+                self.end = "length"
+            else:
+                self._steps.end()
+        return statistics
+
+    def _left(self) -> int | None:
+        """Tokens that the answer may still have."""
+        counted = self._steps.tokens
+        counted = self._worked if counted is None else counted
+        return None if self._job.max_tokens is None else self._job.max_tokens - counted
+
+    def _is_full(self, step: Step, statistics: RunStatistics, tokens: int) -> bool:
+        length = statistics.prompt_tokens if isinstance(step.prompt, str) else len(step.prompt)
+        return length is not None and length + tokens >= self._model.context.context_length - RESERVED_TOKENS
+
+    def _send(self) -> None:
+        if text := self._steps.take():
+            self._job.mailbox.put(Piece(text, self._unsent_tokens))
+            self._unsent_tokens = 0
+
+
+class _Run:
+    """One run's tokens on their way to the steps."""
+
+    def __init__(self, answer: SteppedAnswer, job: Generate, limit: int | None, *, limit_here: bool) -> None:
+        self._answer = answer
+        self._eos = job.spec.eos_token_ids
+        self._decoder = Utf8Decoder()
+        self._stops = StopMatcher(job.stop)
+        self._over = False
+        self._limit_here = limit_here
+        self.limit = limit
+        self.tokens = 0
+        self.enough = False
+        """The model has said what was wanted, or all that it had to say."""
+
+    def on_token(self, data: bytes, token_id: int) -> None:
+        if self._over or self._answer.end is not None:
+            self._answer.abort()  # the first one was lost
+            return
+        if token_id in self._eos:
+            self.enough = self._over = True
+            self._answer.abort()
+            return
+        self.tokens += 1
+        ended = self._answer.count_token()
+        if data:
+            text, stop = self._stops.feed(self._decoder.feed(data))
+            self.enough = self._answer.send(text) or stop is not None
+        self._over = ended or self.enough or self.tokens == self.limit
+        if ended or self.enough or (self._over and self._limit_here):
+            self._answer.abort()
+
+    def close(self) -> None:
+        """Hand over what was held back."""
+        if not self.enough:
+            text, stop = self._stops.feed(self._decoder.finish())
+            self.enough = self._answer.send(text + self._stops.flush()) or stop is not None

@@ -1,0 +1,56 @@
+"""An answer that the server and the model write together, as the engine runs it: step by step."""
+
+from collections.abc import Callable, Sequence
+
+from rkllama_flask.engine.steps import Step
+from rkllama_flask.generation.json_filling import Script
+from rkllama_flask.generation.segments import Segment
+from rkllama_flask.generation.slots import PeekSlot, Slot
+from rkllama_flask.generation.written import Written
+
+Encode = Callable[[Sequence[Segment]], tuple[str | Sequence[int], int | None]]
+"""What the runtime gets for the prompt with these segments behind it, and how many tokens that is, if it is known."""
+
+
+class Filling:
+    """Steps made of a script that fills `written`. The whole is cut into tokens anew for each step, so that the model
+    reads text as it would have written it, wherever its words and the server's meet.
+    """
+
+    def __init__(self, script: Script, written: Written, encode: Encode) -> None:
+        self._script = script
+        self._written = written
+        self._encode = encode
+        self._slot: Slot | None = None
+        self._before = encode(())[1]
+        self._content, self._length = encode(())
+        self._advance()
+        if self._slot is None:  # nothing is left to the model; a run tells what the prompt costs
+            self._slot = PeekSlot()
+
+    @property
+    def step(self) -> Step | None:
+        if self._slot is None:
+            return None
+        return Step(self._content, self._slot.max_tokens, self._slot.again)
+
+    @property
+    def tokens(self) -> int | None:
+        return None if self._length is None or self._before is None else self._length - self._before
+
+    def feed(self, text: str) -> bool:
+        assert self._slot is not None
+        self._slot.feed(text)
+        return self._slot.done
+
+    def end(self) -> None:
+        assert self._slot is not None
+        self._slot.end()
+        self._advance()
+
+    def take(self) -> str:
+        return self._written.take()
+
+    def _advance(self) -> None:
+        self._slot = next(self._script, None)
+        self._content, self._length = self._encode(self._written.segments)

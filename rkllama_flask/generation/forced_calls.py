@@ -1,0 +1,144 @@
+"""Tool calls that have to be made: written by the server, the name chosen and the arguments filled in by the model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rkllama_flask.errors import InvalidRequest
+from rkllama_flask.generation.events import Event, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.json_filling import JsonFilling, Script
+from rkllama_flask.generation.json_schema import SchemaChecker
+from rkllama_flask.generation.request import Tool, ToolChoice
+from rkllama_flask.generation.slots import ChoiceSlot, PeekSlot
+from rkllama_flask.generation.tool_calls import ToolCallParser
+from rkllama_flask.generation.tool_dialects.dialects import HERMES, Dialect, offered_names
+from rkllama_flask.generation.written import Written
+
+MOST_CALLS = 16
+_TELLING = 3
+"""Characters that tell the beginning of another call from anything else."""
+
+
+class ForcedCall:
+    """A call of one of the functions on offer, in the model's own way of writing them if arguments are JSON there.
+
+    Raises InvalidRequest for a function that isn't offered, or whose parameters or name can't be used.
+    """
+
+    def __init__(self, tools: Sequence[Tool], choice: ToolChoice, dialect: Dialect, *, parallel: bool = False) -> None:
+        self._dialect = dialect if dialect.after_name.endswith("{") else HERMES
+        self._several = parallel and choice.mode == "required" and bool(self._dialect.again)
+        names = offered_names(choice, tools)
+        self._schemas = {tool.name: parameters_of(tool) for tool in tools if tool.name in names}
+        self.checkers = {name: checker_of(name, schema) for name, schema in self._schemas.items()}
+
+    def script(self, written: Written) -> Script:
+        """Writes the call, and further ones as long as the model begins them, if it may."""
+        written.fix(self._dialect.begin, trusted=True)
+        place = len(written.segments)
+        yield from self._call(written)
+        calls = {written.since(place)}
+        while self._several and len(calls) < MOST_CALLS:
+            written.fix(self._dialect.end, trusted=True)
+            beginning = "".join(self._dialect.again.split())[:_TELLING]
+            peek = PeekSlot(len(beginning))
+            yield peek
+            if peek.said[: len(beginning)] != beginning:
+                return
+            held = written.hold()
+            written.fix(self._dialect.again, trusted=True)
+            place = len(written.segments)
+            yield from self._call(written)
+            if written.since(place) in calls:  # small models repeat themselves for ever
+                written.drop(held)
+                return
+            calls.add(written.since(place))
+            written.release()
+
+    def _call(self, written: Written) -> Script:
+        texts = [self._written_name(name) for name in self._schemas]
+        index = 0
+        if len(texts) == 1:
+            written.fix(texts[0])
+        else:
+            slot = ChoiceSlot(texts, quoted=True)
+            yield slot
+            index = slot.chosen
+            written.say(texts[index])
+        name = list(self._schemas)[index]
+        before = self._dialect.after_name[:-1]
+        written.fix(before.rstrip(), trusted=True)
+        blank = before[len(before.rstrip()) :]
+        yield from JsonFilling(self.checkers[name], written).value(self._schemas[name], blank)
+
+    def _written_name(self, name: str) -> str:
+        return json.dumps(name, ensure_ascii=False)[1:-1] if self._dialect.begin.endswith('"') else name
+
+
+class CheckedCalls:
+    """A parser of tool calls that checks their arguments: after `finish`, `problem` says what is wrong with them.
+
+    `checkers` are those of the functions whose arguments were promised to be valid, by name.
+    """
+
+    def __init__(self, parser: ToolCallParser, checkers: Mapping[str, SchemaChecker]) -> None:
+        self._parser = parser
+        self._checkers = checkers
+        self._calls: list[tuple[str, list[str]]] = []
+        self.problem: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """No more calls are wanted."""
+        return self._parser.done
+
+    def feed(self, text: str) -> list[Event]:
+        """What is decided now."""
+        return self._noted(self._parser.feed(text))
+
+    def finish(self) -> list[Event]:
+        """What was undecided; sets `problem`."""
+        events = self._noted(self._parser.finish())
+        for name, pieces in self._calls:
+            checker = self._checkers.get(name)
+            problem = checker.problem(json.loads("".join(pieces) or "{}")) if checker else None
+            if problem:
+                self.problem = f"The call of '{name}': {problem}"
+        return events
+
+    def _noted(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            if isinstance(event, ToolCallStarted):
+                self._calls.append((event.name, []))
+            elif isinstance(event, ToolArguments):
+                self._calls[event.index][1].append(event.text)
+        return events
+
+
+def parameters_of(tool: Tool) -> dict[str, Any]:
+    """The schema of a function's arguments, which are an object; a function without parameters takes none."""
+    parameters = {"type": "object", **tool.parameters}
+    if not parameters.keys() & {
+        "properties",
+        "additionalProperties",
+        "patternProperties",
+        "$ref",
+        "anyOf",
+        "oneOf",
+        "allOf",
+    }:
+        parameters |= {"properties": {}}
+    if parameters.get("properties") == {} and "additionalProperties" not in parameters:
+        parameters |= {"additionalProperties": False}
+    return parameters
+
+
+def checker_of(name: str, schema: Mapping[str, Any]) -> SchemaChecker:
+    """What checks a function's arguments. Raises InvalidRequest for a schema that can't be used, or is of no object."""
+    try:
+        checker = SchemaChecker(schema)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"The parameters of '{name}': {error.message}", param="tools") from error
+    if "object" not in checker.kinds:
+        raise InvalidRequest(f"The parameters of '{name}' describe no object.", param="tools")
+    return checker

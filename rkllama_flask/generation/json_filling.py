@@ -1,0 +1,372 @@
+"""A JSON value written together with the model: keys and punctuation by the server, only the values by the model.
+
+Rules where a schema leaves a choice: required members are always written, in the schema's order, others where the model
+goes on to write them. An array goes on while the model says so, to DEFAULT_MOST_ITEMS where the schema has no limit. A
+string is cut at its maxLength. A number outside its bounds, or with a fraction where it must be whole, is asked for
+again, and then becomes the nearest that will do. A choice is decided by what the model says, and where it says none of
+the options it is the nearest.
+"""
+
+import json
+import math
+from collections.abc import Callable, Generator, Sequence
+
+from rkllama_flask.errors import AnswerUnfit
+from rkllama_flask.generation.json_formats import format_problem
+from rkllama_flask.generation.json_schema import SchemaChecker
+from rkllama_flask.generation.json_shapes import (
+    Array,
+    Free,
+    Member,
+    Number,
+    Object,
+    Options,
+    Part,
+    Shapes,
+    String,
+    Union,
+)
+from rkllama_flask.generation.slots import ChoiceSlot, FreeSlot, NumberSlot, PeekSlot, Slot, StringSlot, only_beginning
+from rkllama_flask.generation.written import Written
+
+DEFAULT_MOST_ITEMS = 64
+ATTEMPTS = 3
+"""How often the model is asked for a value that has to be more than of its type."""
+
+MAX_DEPTH = 48
+
+Script = Generator[Slot, None, None]
+"""What writes an answer: it yields each slot, and is resumed when the model has filled it."""
+
+
+class JsonFilling:
+    """Fills in values that are valid by the schema. Raises AnswerUnfit where the model can't be brought to one."""
+
+    def __init__(self, checker: SchemaChecker, written: Written) -> None:
+        self._checker = checker
+        self._shapes = Shapes(checker)
+        self._written = written
+
+    def value(self, part: Part, lead: str = "", path: str = "$", depth: int = 0) -> Script:
+        """One value; `lead` is the blank before it, which the model may write itself."""
+        if depth > MAX_DEPTH:
+            raise AnswerUnfit(f"The answer became deeper than {MAX_DEPTH} levels, at {path[:200]}.")
+        match self._shapes.of(part):
+            case Options(texts):
+                yield from self._options(texts, lead, path)
+            case String() as string:
+                yield from self._string(string, lead, path)
+            case Number() as number:
+                yield from self._number(number, lead, path)
+            case Array() as array:
+                yield from self._array(array, lead, path, depth)
+            case Object(members):
+                yield from self._object(members, lead, path, depth)
+            case Union(parts):
+                yield from self._union(parts, lead, path, depth)
+            case Free() as free:
+                yield from self._free(free, lead, path)
+
+    # Scalars
+
+    def _options(self, texts: Sequence[str], lead: str, path: str) -> Script:
+        if not texts:
+            raise AnswerUnfit(f"The schema allows no value at {path}.")
+        if len(texts) == 1:
+            self._written.fix(lead + texts[0])
+            return
+        quoted = all(text.startswith('"') for text in texts)
+        slot = ChoiceSlot([text[1:-1] for text in texts] if quoted else texts, quoted=quoted)
+        if quoted:
+            self._written.fix(lead + '"')
+            yield slot
+            self._written.say(texts[slot.chosen][1:], ahead=slot.ahead)
+        else:
+            self._written.fix(lead.rstrip())
+            yield slot
+            self._written.say(_blank(lead) + texts[slot.chosen], ahead=slot.ahead)
+
+    def _string(self, string: String, lead: str, path: str) -> Script:
+        self._written.fix(lead + '"')
+        if not string.checked:
+            slot = StringSlot(self._written.say, max_length=string.max_length)
+            yield slot
+            self._written.say('"', ahead=slot.ahead)
+            return
+        for attempt in range(ATTEMPTS):
+            pieces: list[str] = []
+            slot = StringSlot(pieces.append, max_length=string.max_length)
+            slot.again = attempt > 0
+            yield slot
+            text = self._fitting(json.loads('"' + "".join(pieces) + '"'), string)
+            if text is not None:
+                self._written.say(json.dumps(text, ensure_ascii=False)[1:], ahead=slot.ahead)
+                return
+        raise AnswerUnfit(f"The model found no text for {path} that is what the schema asks for.")
+
+    def _fitting(self, text: str, string: String) -> str | None:
+        """The text, else the longest beginning of it that will do; None if none will."""
+        for candidate in (text, text.strip(), *(text[:end] for end in range(min(len(text), 64), 0, -1))):
+            if (
+                format_problem(string.format, candidate) is None
+                and self._checker.problem(candidate, string.part) is None
+            ):
+                return candidate
+        return None
+
+    def _number(self, number: Number, lead: str, path: str) -> Script:
+        self._written.fix(lead.rstrip())
+        for attempt in range(ATTEMPTS):
+            slot = NumberSlot()
+            slot.again = attempt > 0
+            yield slot
+            if slot.value is None:
+                continue
+            value = _within(slot.value, number)
+            if value != slot.value and attempt < ATTEMPTS - 1:
+                continue
+            if self._checker.problem(value, number.part) is None:
+                self._written.say(_blank(lead) + json.dumps(value), ahead=slot.ahead)
+                return
+        raise AnswerUnfit(f"The model found no number for {path} that is what the schema asks for.")
+
+    def _free(self, free: Free, lead: str, path: str) -> Script:
+        begun = only_beginning(free.kinds)
+        self._written.fix(lead + begun if begun else lead.rstrip())
+        if free.any_will_do:
+            slot = FreeSlot(_without(begun, self._written.say), free.kinds, begun=begun)
+            yield slot
+            self._written.ahead = slot.ahead
+            return
+        problem: str | None = ""
+        for attempt in range(ATTEMPTS):
+            pieces: list[str] = []
+            slot = FreeSlot(pieces.append, free.kinds, begun=begun)
+            slot.again = attempt > 0
+            yield slot
+            text = "".join(pieces)
+            problem = self._checker.problem(json.loads(text), free.part) if text else "It holds no JSON value."
+            if problem is None:
+                self._written.say(text[1:] if begun else _blank(lead) + text, ahead=slot.ahead)
+                return
+        raise AnswerUnfit(f"The model's answer is not what the schema asks for at {path}: {problem}")
+
+    # Brackets
+
+    def _array(self, array: Array, lead: str, path: str, depth: int) -> Script:
+        most = DEFAULT_MOST_ITEMS if array.most is None else array.most
+        most = max(most, array.least)
+        if most and not array.least:
+            self._written.fix(lead.rstrip())
+            peek = PeekSlot(2)
+            yield peek
+            if peek.said.startswith("[]") or peek.said[:1] in ("]", ""):
+                most = 0
+            lead = _blank(lead)
+        self._written.fix(lead + ("[" if most else "[]"))
+        seen: list[str] = []
+        for count in range(most):
+            if count >= max(array.least, 1) and not (yield from self._goes_on()):
+                break
+            place = self._written.hold() if array.unique else None
+            part = array.item(count)
+            assert part is not None
+            again = yield from self._item(part, count, array, seen, place, path, depth)
+            if again:
+                break
+        if most:
+            self._written.fix("]")
+
+    def _item(
+        self, part: Part, count: int, array: Array, seen: list[str], place: int | None, path: str, depth: int
+    ) -> Generator[Slot, None, bool]:
+        """Write one item. True: the array ends, because the model would only repeat itself."""
+        for _ in range(ATTEMPTS):
+            yield from self.value(part, ", " if count else "", f"{path}[{count}]", depth + 1)
+            if place is None:
+                return False
+            text = json.dumps(json.loads(self._written.since(place).lstrip(", ")), sort_keys=True)
+            if text not in seen:
+                seen.append(text)
+                self._written.release()
+                return False
+            self._written.drop(place)
+            if count >= max(array.least, 1):
+                return True
+            place = self._written.hold()
+        raise AnswerUnfit(f"The model found no {count + 1} different items for {path}.")
+
+    def _goes_on(self) -> Generator[Slot, None, bool]:
+        """Whether the model wants another item."""
+        said = self._written.ahead.lstrip()
+        if not said:
+            peek = PeekSlot()
+            yield peek
+            said = peek.said
+        return said.startswith(",")
+
+    def _object(self, members: Sequence[Member], lead: str, path: str, depth: int, *, key: str | None = None) -> Script:
+        """Its members; `key` is one that has been written already, up to its colon."""
+        place, open_ = 0, key is None
+        if key is not None:
+            place = next(index for index, member in enumerate(members) if member.key == key)
+        elif members and not any(member.required for member in members) and not depth:
+            # An answer that is empty helps nobody.
+            place, key = yield from self._first_key(members)
+            open_ = False
+        elif members and not members[0].required:
+            self._written.fix(lead.rstrip())
+            lead = _blank(lead)
+        while place < len(members) or open_:
+            if key is None:
+                index = yield from self._next_member(members, place, begins=open_)
+                if index is None:
+                    break
+                place, key = index, members[index].key
+                self._written.fix((lead + "{" if open_ else ", ") + _key(key) + ":")
+            open_ = False
+            yield from self.value(members[place].part, " ", f"{path}.{key}", depth + 1)
+            place, key = place + 1, None
+        self._written.fix(lead + "{}" if open_ else "}")
+
+    def _next_member(
+        self, members: Sequence[Member], place: int, *, begins: bool = False
+    ) -> Generator[Slot, None, int | None]:
+        """The index of the member that is written next, None for no more. `begins`: none has been written yet."""
+        required = next((index for index in range(place, len(members)) if members[index].required), None)
+        if place == required or place >= len(members):
+            return required
+        indexes: list[int | None] = [*range(place, len(members) if required is None else required), required]
+        before = "{" if begins else ","
+        texts = [before + _key(members[index].key) for index in indexes if index is not None]
+        if required is None:
+            texts.append("{}" if begins else "}")
+        slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
+        slot.feed(self._written.ahead)
+        if not slot.clear:
+            slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
+            yield slot
+        return indexes[slot.chosen if slot.clear else len(texts) - 1]
+
+    def _first_key(self, members: Sequence[Member]) -> Generator[Slot, None, tuple[int, str]]:
+        """Begin an object with one of these members; its index and key, written up to the colon."""
+        slot = ChoiceSlot([_key(member.key)[1:-1] for member in members], quoted=True)
+        self._written.fix('{"')
+        yield slot
+        key = members[slot.chosen].key
+        self._written.say(_key(key)[1:] + ":")
+        return slot.chosen, key
+
+    def _union(self, parts: Sequence[Part], lead: str, path: str, depth: int) -> Script:
+        parts = [one for part in parts for one in self._branches(part)]
+        beginnings = [self._shapes.beginnings(part) for part in parts]
+        if len(frozenset().union(*beginnings)) > 1:
+            self._written.fix(lead.rstrip())
+            peek = PeekSlot()
+            yield peek
+            said = {"N": "n", "T": "t", "F": "f", "'": '"'}.get(peek.said[:1], peek.said[:1])
+            fitting = [part for part, first in zip(parts, beginnings, strict=True) if said and said in first]
+            lead = _blank(lead)
+            parts = fitting or parts[:1]
+        yield from self._one_of(parts, lead, path, depth)
+
+    def _one_of(self, parts: Sequence[Part], lead: str, path: str, depth: int) -> Script:
+        """One of several schemas whose values begin alike."""
+        shapes = [self._shapes.of(part) for part in parts]
+        if len(parts) > 1 and all(isinstance(shape, Options) for shape in shapes):
+            texts = dict.fromkeys(text for shape in shapes if isinstance(shape, Options) for text in shape.texts)
+            yield from self._options(tuple(texts), lead, path)
+            return
+        objects = [shape for shape in shapes if isinstance(shape, Object)]
+        if len(objects) == len(shapes) > 1:
+            yield from self._one_object(objects, lead, path, depth)
+            return
+        best = next(
+            (part for part, shape in zip(parts, shapes, strict=True) if not isinstance(shape, Options)), parts[0]
+        )
+        yield from self.value(best, lead, path, depth)
+
+    def _one_object(self, objects: Sequence[Object], lead: str, path: str, depth: int) -> Script:
+        """One of several objects: told apart by a member with values of its own in each, else by a key."""
+        for member in objects[0].members:
+            texts = [self._constants(one, member.key) for one in objects]
+            if all(texts) and len(set().union(*texts)) == sum(map(len, texts)):
+                self._written.fix(f"{lead}{{{_key(member.key)}:")
+                options = [text for one in texts for text in one]
+                start = len(self._written.segments)
+                yield from self._options(options, " ", f"{path}.{member.key}")
+                said = self._written.since(start).strip()
+                chosen = next(one for one, found in zip(objects, texts, strict=True) if said in found)
+                rest = [other for other in chosen.members if other.key != member.key]
+                yield from self._rest(rest, path, depth)
+                return
+        keys = [_own_key(one, objects) for one in objects]
+        if all(keys):
+            self._written.fix(lead + '{"')
+            slot = ChoiceSlot([_key(key)[1:-1] for key in keys if key], quoted=True)
+            yield slot
+            chosen, key = objects[slot.chosen], keys[slot.chosen]
+            self._written.say(_key(key or "")[1:] + ":")
+            ordered = sorted(chosen.members, key=lambda other: other.key != key)
+            yield from self._object(ordered, lead, path, depth, key=key)
+            return
+        yield from self._object(objects[0].members, lead, path, depth)
+
+    def _rest(self, members: Sequence[Member], path: str, depth: int) -> Script:
+        """What comes after an object's first member."""
+        place = 0
+        while (index := (yield from self._next_member(members, place))) is not None:
+            self._written.fix(f", {_key(members[index].key)}:")
+            yield from self.value(members[index].part, " ", f"{path}.{members[index].key}", depth + 1)
+            place = index + 1
+        self._written.fix("}")
+
+    def _branches(self, part: Part) -> list[Part]:
+        shape = self._shapes.of(part)
+        return [one for inner in shape.parts for one in self._branches(inner)] if isinstance(shape, Union) else [part]
+
+    def _constants(self, one: Object, key: str) -> tuple[str, ...]:
+        """The values of a required member that has but a few strings."""
+        member = next((member for member in one.members if member.key == key and member.required), None)
+        shape = self._shapes.of(member.part) if member else None
+        return shape.texts if isinstance(shape, Options) and all(text[0] == '"' for text in shape.texts) else ()
+
+
+def _own_key(one: Object, objects: Sequence[Object]) -> str | None:
+    """A required key that none of the other objects has."""
+    others = {member.key for other in objects if other is not one for member in other.members}
+    return next((member.key for member in one.members if member.required and member.key not in others), None)
+
+
+def _without(begun: str, write: Callable[[str], None]) -> Callable[[str], None]:
+    """`write` for a text whose beginning has been written already."""
+    left = len(begun)
+
+    def rest(piece: str) -> None:
+        nonlocal left
+        skipped = min(left, len(piece))
+        left -= skipped
+        write(piece[skipped:])
+
+    return rest
+
+
+def _within(value: int | float, number: Number) -> int | float:
+    """The nearest value within the bounds, and of the right step."""
+    found = min(max(value, number.lowest), number.highest)
+    if number.step:
+        found = round(found / number.step) * number.step
+        if found < number.lowest:
+            found += number.step
+        elif found > number.highest:
+            found -= number.step
+        found = round(found, 12) if isinstance(found, float) else found
+    return int(found) if number.integer and math.isfinite(found) else found
+
+
+def _key(key: str) -> str:
+    return json.dumps(key, ensure_ascii=False)
+
+
+def _blank(lead: str) -> str:
+    return lead[len(lead.rstrip()) :]

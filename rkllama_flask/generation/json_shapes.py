@@ -1,0 +1,238 @@
+"""What a part of a JSON Schema asks for, as far as it can be written piece by piece: its shape.
+
+Whatever has no other shape is Free: the model writes it alone, and it is checked when it is whole.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rkllama_flask.generation.json_schema import SchemaChecker
+
+Part = Mapping[str, Any] | bool
+
+_UNFILLABLE = frozenset(
+    (
+        *("not", "if", "then", "else", "patternProperties", "propertyNames", "dependentRequired", "dependentSchemas"),
+        *("dependencies", "contains", "unevaluatedItems", "additionalItems"),
+    )
+)
+_NOTES = frozenset(
+    (
+        *("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment"),
+        *("$schema", "$id", "$defs", "definitions", "nullable", "discriminator"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """One of several values, as JSON texts."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class String:
+    """`checked` says that not every string will do, even after a cut at `max_length`."""
+
+    part: Part
+    max_length: int | None
+    format: str | None
+    checked: bool
+
+
+@dataclass(frozen=True)
+class Number:
+    """`lowest` and `highest` are the nearest values within the bounds."""
+
+    part: Part
+    integer: bool
+    lowest: float
+    highest: float
+    step: float | None
+
+
+@dataclass(frozen=True)
+class Array:
+    """`prefix` are the first items' schemas, `items` that of the others, None for no more."""
+
+    prefix: tuple[Part, ...]
+    items: Part | None
+    least: int
+    most: int | None
+    unique: bool
+
+    def item(self, index: int) -> Part | None:
+        """The schema of the item at this place."""
+        return self.prefix[index] if index < len(self.prefix) else self.items
+
+
+@dataclass(frozen=True)
+class Member:
+    key: str
+    part: Part
+    required: bool
+
+
+@dataclass(frozen=True)
+class Object:
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Union:
+    """One of several schemas."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Free:
+    """`any_will_do`: whatever is an object or array is valid."""
+
+    part: Part
+    kinds: frozenset[str]
+    any_will_do: bool = False
+
+
+Shape = Options | String | Number | Array | Object | Union | Free
+
+
+class Shapes:
+    """Reads shapes out of a checked schema."""
+
+    def __init__(self, checker: SchemaChecker) -> None:
+        self._checker = checker
+        self._known: dict[int, tuple[Part, Shape]] = {}
+
+    def of(self, part: Part) -> Shape:
+        """The shape of this part of the schema."""
+        if id(part) not in self._known:
+            self._known[id(part)] = part, self._read(part)
+        return self._known[id(part)][1]
+
+    def beginnings(self, part: Part) -> frozenset[str]:
+        """The characters that its values can begin with."""
+        match self.of(part):
+            case Options(texts):
+                return frozenset(text[0] for text in texts)
+            case Union(parts):
+                return frozenset().union(*(self.beginnings(one) for one in parts))
+            case Free(_, kinds):
+                return frozenset("".join(_BEGINNINGS[kind] for kind in kinds))
+            case simple:
+                return frozenset(_BEGINNINGS[type(simple).__name__.lower()])
+
+    def _read(self, part: Part) -> Shape:
+        joined = self._joined(part) if isinstance(part, Mapping) else None
+        if joined is None or _UNFILLABLE & joined.keys():
+            return self._free(part)
+        if "const" in joined or "enum" in joined:
+            values = [joined["const"]] if "const" in joined else joined["enum"]
+            fitting = [value for value in values if self._checker.problem(value, joined) is None]
+            return Options(tuple(dict.fromkeys(json.dumps(value, ensure_ascii=False) for value in fitting)))
+        for key in ("anyOf", "oneOf"):
+            if key in joined:
+                alone = not joined.keys() - _NOTES - {key}
+                return Union(tuple(one for one in joined[key] if one is not False)) if alone else self._free(part)
+        said = joined.get("type")
+        if isinstance(said, list):
+            return Union(tuple({**joined, "type": one} for one in said))
+        kind = said or ("object" if "properties" in joined else "array" if "items" in joined else "")
+        return self._simple(kind, joined) or self._free(part)
+
+    def _simple(self, kind: str, part: Mapping[str, Any]) -> Shape | None:
+        if kind in ("null", "boolean"):
+            return Options(("null",) if kind == "null" else ("true", "false"))
+        if kind == "string":
+            checked = any(part.get(key) for key in ("minLength", "pattern", "format"))
+            return String(part, part.get("maxLength"), part.get("format"), checked)
+        if kind in ("number", "integer"):
+            return _number(part, integer=kind == "integer")
+        return {"array": _array, "object": _object}.get(kind, lambda _: None)(part)
+
+    def _free(self, part: Part) -> Free:
+        kinds = frozenset(self._checker.kinds_of(part)) or frozenset(_BEGINNINGS)
+        unbound = isinstance(part, Mapping) and not part.keys() - _NOTES - {"type"}
+        return Free(part, kinds, unbound and kinds in ({"object"}, {"array"}))
+
+    def _joined(self, part: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The schema with its references and allOf in one; None where they can't be joined."""
+        others = list(part.get("allOf") or ())
+        if isinstance(part.get("$ref"), str):
+            others.append(self._checker.target(part["$ref"]))
+        joined = [self._joined(other) if isinstance(other, Mapping) else None for other in others if other is not True]
+        found: dict[str, Any] | None = {}
+        for one in (*joined, {key: value for key, value in part.items() if key not in ("$ref", "allOf")}):
+            found = None if found is None or one is None else _merged(found, one)
+        return found
+
+
+_BEGINNINGS = {
+    "object": "{",
+    "array": "[",
+    "string": '"',
+    "number": "-0123456789",
+    "integer": "-0123456789",
+    "boolean": "tf",
+    "null": "n",
+}
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Both schemas in one; None where they say different things about the same."""
+    merged = {**one, **other}
+    for key in (one.keys() & other.keys()) - _NOTES:
+        if key == "properties" and not one[key].keys() & other[key].keys():
+            merged[key] = {**one[key], **other[key]}
+        elif key == "required":
+            merged[key] = list(dict.fromkeys([*one[key], *other[key]]))
+        elif json.dumps(one[key]) != json.dumps(other[key]):
+            return None
+    return merged
+
+
+def _number(part: Mapping[str, Any], *, integer: bool) -> Number:
+    lowest = part.get("minimum", -math.inf)
+    highest = part.get("maximum", math.inf)
+    above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
+    if integer:  # a number's own next one would be no number that anybody writes: those are left to the check
+        lowest = max(lowest, -math.inf if above is None else math.floor(above) + 1)
+        highest = min(highest, math.inf if below is None else math.ceil(below) - 1)
+        lowest = lowest if math.isinf(lowest) else math.ceil(lowest)
+        highest = highest if math.isinf(highest) else math.floor(highest)
+    step = part.get("multipleOf")
+    return Number(part, integer, lowest, highest, step)
+
+
+def _array(part: Mapping[str, Any]) -> Array | Options | None:
+    items, prefix = part.get("items"), part.get("prefixItems", [])
+    if isinstance(items, list):  # as prefixItems was called before 2020-12
+        items, prefix = None, items
+    elif items is None and not prefix:
+        return None
+    items = None if items is False else items
+    least, most = math.ceil(part.get("minItems", 0)), part.get("maxItems")
+    if items is None:
+        most = len(prefix) if most is None else min(most, len(prefix))
+    if most is not None and least > most:
+        return Options(())
+    return Array(tuple(prefix), items, least, None if most is None else int(most), bool(part.get("uniqueItems")))
+
+
+def _object(part: Mapping[str, Any]) -> Object | None:
+    properties: Mapping[str, Part] = part.get("properties", {})
+    required: Sequence[str] = part.get("required", ())
+    additional: Part = part.get("additionalProperties", part.get("unevaluatedProperties", True))
+    closed = additional is False
+    members = [Member(key, one, key in required) for key, one in properties.items() if one is not False]
+    members += [Member(key, additional, True) for key in required if key not in properties]
+    if (not members and not closed) or any(member.part is False for member in members):
+        return None
+    certain = sum(member.required for member in members)
+    if part.get("minProperties", 0) > certain or part.get("maxProperties", math.inf) < len(members):
+        return None
+    return Object(tuple(members))

@@ -1,0 +1,56 @@
+"""Thoughts before an answer that the server writes together with the model."""
+
+from collections.abc import Sequence
+
+from rkllama_flask.engine.stops import overlap
+from rkllama_flask.generation.reasoning import TAGS
+from rkllama_flask.generation.slots import Slot
+from rkllama_flask.generation.written import Written
+
+
+class ThoughtsSlot(Slot):
+    """The model's thoughts, with their tags, if it begins with them; anything else that it says first is dropped.
+
+    `open` says that the prompt ends inside the thoughts.
+    """
+
+    def __init__(self, written: Written, *, open: bool) -> None:
+        self._written = written
+        self._closes: Sequence[str] = tuple(tags.close for tags in TAGS[:2]) if open else ()
+        self._held = ""
+
+    def feed(self, text: str) -> None:
+        self._held += text
+        if not self._closes and not self._opened():
+            return
+        found = [(place, close) for close in self._closes if (place := self._held.find(close)) >= 0]
+        if found:
+            place, close = min(found)
+            self._written.say(self._held[:place])
+            self._close(close)
+            return
+        keep = max(overlap(self._held, close) for close in self._closes)
+        self._written.say(self._held[: len(self._held) - keep])
+        self._held = self._held[len(self._held) - keep :]
+
+    def end(self) -> None:
+        if not self.done and self._closes:
+            self._written.say(self._held)
+            self._close(self._closes[0])
+        self.done = True
+
+    def _opened(self) -> bool:
+        """Whether thoughts have begun; the run is over where none can."""
+        said = self._held.lstrip()
+        for tags in TAGS:
+            if said.startswith(tags.open):
+                self._closes, self._held = (tags.close,), said[len(tags.open) :]
+                self._written.fix(tags.open, trusted=True)
+                return True
+        self.done = bool(said) and not any(tags.open.startswith(said) for tags in TAGS)
+        return False
+
+    def _close(self, tag: str) -> None:
+        self._written.fix(tag, trusted=True)
+        self._written.fix("\n\n")
+        self.done = True

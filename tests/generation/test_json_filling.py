@@ -1,0 +1,445 @@
+"""JSON of which the server writes keys and punctuation, and the model only the values."""
+
+import json
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rkllama_flask.errors import AnswerUnfit
+from rkllama_flask.generation.json_filling import ATTEMPTS, DEFAULT_MOST_ITEMS
+from tests.generation.filled import filled, steps_for
+
+COLOUR = {"enum": ["red", "green", "grey"]}
+
+
+def object_of(required=None, **properties):
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
+def value_of(schema, *words, **options):
+    """The value of an answer in which the model says these words, slot by slot; it has to be valid."""
+    text, output, _ = filled(schema, words, **options)
+    assert output.problem is None
+    return json.loads(text)
+
+
+def test_the_model_is_asked_for_the_values_alone_and_each_time_behind_all_that_is_written():
+    text, output, prompts = filled(
+        object_of(name={"type": "string"}, age={"type": "integer"}, fair={"type": "boolean"}),
+        ['Ann", "age', " 31,", " t"],
+    )
+    assert text == '{"name": "Ann", "age": 31, "fair": true}'
+    assert output.problem is None
+    assert prompts == ['{"name": "', '{"name": "Ann", "age":', '{"name": "Ann", "age": 31, "fair":']
+
+
+def test_what_the_server_alone_knows_needs_no_answer_of_the_model():
+    schema = object_of(version={"const": 2}, kind={"enum": ["a"]}, none={"type": "null"}, empty=object_of())
+    text, _, prompts = filled(schema, ["whatever"])
+    assert text == '{"version": 2, "kind": "a", "none": null, "empty": {}}'
+    assert len(prompts) == 1
+
+
+# Strings
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ('Ann", and more', "Ann"),
+        ("Ann", "Ann"),
+        ("", ""),
+        ('a\\"b\\\\c\\n\\u00e9\\/"', 'a"b\\c\né/'),
+        ('tab\there"', "tab\there"),
+        ('wrong \\x escape"', "wrong \\x escape"),
+        ('broken \\u12"', "broken \\u12"),
+        ('pair \\ud83d\\ude00"', "pair 😀"),
+        ('half \\ud83d and \\ude00"', "half \ufffd and \ufffd"),
+        ("half at the end \\ud83d", "half at the end \ufffd"),
+        ("a backslash at the end \\", "a backslash at the end \\"),
+        ('two\nlines"', "two\nlines"),
+        ('left open\n  "age": 3', "left open"),
+        ("left open\n}", "left open"),
+        ("left open\n", "left open"),
+    ],
+)
+def test_a_string_ends_at_its_quote_and_is_escaped_wherever_it_is_cut(said, value):
+    for cut in (lambda text: [text], list, lambda text: re.findall(r"(?s).{1,3}", text)):
+        assert value_of(object_of(a={"type": "string"}), said, cut=cut) == {"a": value}
+
+
+def test_a_string_is_cut_at_its_greatest_length():
+    schema = object_of(a={"type": "string", "maxLength": 3}, b={"type": "string", "maxLength": 3})
+    assert value_of(schema, "abcdef", 'a\\nb"') == {"a": "abc", "b": "a\nb"}
+
+
+def test_a_string_streams_while_it_is_said_unless_it_has_to_be_checked_first():
+    sent = []
+    plain = {"type": "string"}
+    checked = {"type": "string", "minLength": 2}
+    steps, _ = steps_for(object_of(a=plain, b=checked))
+    for piece in ("On", "e", '"'):
+        sent.append(steps.take())
+        steps.feed(piece)
+    assert sent == ['{"a": "', "On", "e"]
+    steps.end()
+    assert steps.take() == '", "b": "'
+    assert not steps.feed("Two")
+    assert steps.take() == ""
+    assert steps.feed('"')
+    steps.end()
+    assert steps.take() == 'Two"}'
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "value"),
+    [
+        ({"minLength": 3}, ["ab", "abcd"], "abcd"),
+        ({"pattern": r"^\d{4}-\d{2}$"}, ["May 2024", "2024-05"], "2024-05"),
+        ({"pattern": r"^\d{4}-\d{2}$"}, ["2024-05-17"], "2024-05"),
+        ({"format": "date"}, ["17 May", "2024-13-01", "2024-05-17T10:00:00Z"], "2024-05-17"),
+        ({"format": "date-time"}, ["2024-05-17", "2024-05-17T10:00:00Z"], "2024-05-17T10:00:00Z"),
+        ({"format": "email"}, ["Ann", " ann@example.com"], "ann@example.com"),
+        ({"format": "uuid"}, ["123e4567-e89b-12d3-a456-426614174000"], "123e4567-e89b-12d3-a456-426614174000"),
+        ({"format": "ipv4"}, ["192.0.2.300"], "192.0.2.30"),
+        ({"format": "of nobody's"}, ["anything"], "anything"),
+    ],
+)
+def test_a_string_that_would_not_do_is_shortened_or_asked_for_again(schema, said, value):
+    assert value_of(object_of(a={"type": "string", **schema}), *(f'{text}"' for text in said)) == {"a": value}
+
+
+def test_what_the_model_can_not_be_brought_to_is_an_error_and_says_where():
+    for part, said in (
+        ({"type": "string", "format": "date"}, 'tomorrow"'),
+        ({"type": "integer"}, "many\n"),
+        ({"type": "number", "exclusiveMinimum": 0}, "0,"),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, '"x": "y"}'),
+    ):
+        asked = []
+
+        def say(prompt, said=said, asked=asked):
+            asked.append(prompt)
+            return said
+
+        with pytest.raises(AnswerUnfit, match=r"\$\.a"):
+            filled(object_of(a=part), say)
+        assert len(asked) == ATTEMPTS
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "value"),
+    [
+        ({"type": "integer"}, [" 31, "], 31),
+        ({"type": "integer"}, [' "31"'], 31),
+        ({"type": "integer"}, [" about 31 years\n"], 31),
+        ({"type": "integer"}, [" -0031}"], -31),
+        ({"type": "integer"}, [" 31"], 31),
+        ({"type": "integer"}, [" 1.8,", " 2,"], 2),
+        ({"type": "integer"}, [" 1.8,"] * ATTEMPTS, 1),
+        ({"type": "integer"}, [" 1e3,"], 1000),
+        ({"type": "number"}, [" 1.75}"], 1.75),
+        ({"type": "number"}, [" 1."], 1),
+        ({"type": "number"}, [" 2.5e-3 "], 0.0025),
+        ({"type": "number"}, [" 1e999,", " 3,"], 3),
+        ({"type": "integer", "minimum": 1, "maximum": 5}, [" 10,", " 4,"], 4),
+        ({"type": "integer", "minimum": 1, "maximum": 5}, [" 10,"] * ATTEMPTS, 5),
+        ({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10}, [" 0,"] * ATTEMPTS, 1),
+        ({"type": "integer", "multipleOf": 5, "maximum": 12}, [" 13,"] * ATTEMPTS, 10),
+        ({"type": "number", "multipleOf": 0.5}, [" 1.3,"] * ATTEMPTS, 1.5),
+    ],
+)
+def test_a_number_is_cut_where_it_stops_being_one_and_brought_within_its_bounds(schema, said, value):
+    for cut in (lambda text: [text], list):
+        found = value_of(object_of(a=schema), *said, cut=cut)["a"]
+        assert found == value
+        assert type(found) is type(value)
+
+
+# Choices
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ('red"', "red"),
+        ("r", "red"),
+        ("gree", "green"),
+        ("GREY", "grey"),
+        ('I think green."', "green"),
+        ('greenish"', "green"),
+        ('grape"', "green"),
+        ('purple"', "red"),
+        ("", "red"),
+    ],
+)
+def test_of_several_options_the_one_that_is_said_or_the_nearest_is_taken(said, value):
+    assert value_of(object_of(a=COLOUR), said) == {"a": value}
+
+
+def test_a_choice_ends_as_soon_as_only_one_option_is_left():
+    assert value_of(object_of(a=COLOUR), "grey and so on", cut=list) == {"a": "grey"}
+    assert value_of(object_of(a={"enum": ["a", "ab"]}), 'a"', cut=list) == {"a": "a"}
+    assert value_of(object_of(a={"enum": [1, 12, 123]}), " 12,", cut=list) == {"a": 12}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "value"),
+    [
+        ({"type": "boolean"}, " false", False),
+        ({"type": "boolean"}, " True,", True),
+        ({"type": "boolean"}, ' "no"', False),
+        ({"enum": [1, "one", None, True]}, " null", None),
+        ({"enum": [1, "one", None, True]}, ' "one"', "one"),
+        ({"enum": ["x", 5], "type": "integer"}, "", 5),
+        ({"enum": [{"a": 1}, {"a": 2}]}, ' {"a": 2}', {"a": 2}),
+    ],
+)
+def test_booleans_and_mixed_options_are_chosen_the_same_way(schema, said, value):
+    assert value_of(object_of(a=schema), said) == {"a": value}
+
+
+# Arrays
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ([' ["', 'a", "', 'b"]'], ["a", "b"]),
+        ([' ["', "a", '"]'], ["a"]),
+        ([' ["', 'a"', ",", 'b"', "]"], ["a", "b"]),
+        ([" []"], []),
+        ([" ]"], []),
+        (["", ""], []),
+    ],
+)
+def test_an_array_goes_on_as_long_as_the_model_says_so(words, value):
+    assert value_of(object_of(a={"type": "array", "items": {"type": "string"}}), *words) == {"a": value}
+
+
+def test_an_array_keeps_its_limits_whatever_the_model_wants():
+    numbers = {"type": "array", "items": {"type": "integer"}}
+    assert value_of({**numbers, "minItems": 2}, "1]", "2]") == [1, 2]
+    assert value_of({**numbers, "maxItems": 2}, "[1", "1,", "2,") == [1, 2]
+    assert value_of({**numbers, "maxItems": 0}, "anything") == []
+    assert len(json.loads(filled(numbers, lambda _: "7,")[0])) == DEFAULT_MOST_ITEMS
+
+
+def test_an_item_that_must_not_come_twice_ends_the_array_or_is_asked_for_again():
+    numbers = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    assert value_of({**numbers, "minItems": 1}, "1,", "2,", "1,") == [1, 2]
+    assert value_of({**numbers, "minItems": 3}, "1,", "1,", "2,", "2,", "3]") == [1, 2, 3]
+    with pytest.raises(AnswerUnfit, match="different"):
+        filled({**numbers, "minItems": 2}, lambda _: "1,")
+
+
+def test_a_tuple_has_a_schema_for_each_place():
+    pair = {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "minItems": 2, "maxItems": 2}
+    assert value_of(pair, 'a", ', " 1]") == ["a", 1]
+    assert value_of({**pair, "items": {"type": "boolean"}, "maxItems": 3}, 'a", ', " 1,", "true") == ["a", 1, True]
+
+
+# Objects
+
+
+def test_members_that_are_not_required_come_where_the_model_writes_them():
+    schema = object_of(["a", "d"], **{key: {"type": "integer"} for key in "abcd"})
+    assert value_of(schema, "1", ', "c', "3", "4}") == {"a": 1, "c": 3, "d": 4}
+    assert value_of(schema, "1", ', "d', "4}") == {"a": 1, "d": 4}
+    assert value_of(schema, "1", "}", "4}") == {"a": 1, "d": 4}
+    last = object_of(["a"], a={"type": "integer"}, b={"type": "integer"})
+    assert value_of(last, "1}") == {"a": 1}
+    assert value_of(last, "1,", "2") == {"a": 1, "b": 2}
+    assert value_of(last, "1", "whatever") == {"a": 1}
+
+
+def test_an_answer_has_at_least_one_member_but_an_object_within_it_need_not():
+    open_ = object_of([], x={"type": "integer"}, y={"type": "integer"})
+    assert value_of(open_, 'y"', "2}") == {"y": 2}
+    assert value_of(object_of(a=open_), " {}") == {"a": {}}
+    assert value_of(object_of(a=open_), ' {"x', "1}") == {"a": {"x": 1}}
+    assert value_of({"type": "array", "items": open_, "minItems": 2}, '{"y"', "2}", ",", "{}", "]") == [{"y": 2}, {}]
+
+
+def test_a_required_member_without_a_schema_of_its_own_is_written_too():
+    assert value_of({"type": "object", "required": ["a"], "properties": {}}, " [1, 2] and more") == {"a": [1, 2]}
+
+
+TREE = {
+    "$defs": {
+        "node": object_of(name={"type": "string"}, children={"type": "array", "items": {"$ref": "#/$defs/node"}}),
+    },
+    "$ref": "#/$defs/node",
+}
+
+
+def test_references_may_lead_back_to_where_they_came_from():
+    words = ['root"', ' [{"', 'leaf"', "[]", "]"]
+    assert value_of(TREE, *words) == {"name": "root", "children": [{"name": "leaf", "children": []}]}
+
+
+def test_a_value_that_would_become_too_deep_is_an_error():
+    with pytest.raises(AnswerUnfit, match="deep"):
+        filled(TREE, lambda prompt: ' [{"' if prompt.endswith('"children":') else 'x"')
+
+
+def test_what_allof_puts_together_is_one_object():
+    schema = {
+        "allOf": [object_of(a={"type": "integer"}), {"properties": {"b": {"type": "boolean"}}, "required": ["b"]}]
+    }
+    schema["allOf"][0].pop("additionalProperties")
+    assert value_of(schema, "1", "true") == {"a": 1, "b": True}
+
+
+# Several schemas
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ([" null"], None),
+        ([' "', 'text"'], "text"),
+        ([" 5", "5"], 5),
+        ([' {"', "true"], {"x": True}),
+        (["?", 'text"'], "text"),
+    ],
+)
+def test_of_several_schemas_the_one_that_the_model_begins_is_taken(words, value):
+    kinds = [{"type": "string"}, {"type": "null"}, {"type": "integer"}, object_of(x={"type": "boolean"})]
+    assert value_of(object_of(a={"anyOf": kinds}), *words) == {"a": value}
+
+
+def test_a_type_may_be_several():
+    assert value_of(object_of(a={"type": ["string", "null"], "maxLength": 2}), ' "', "abc") == {"a": "ab"}
+
+
+def test_objects_are_told_apart_by_the_member_that_names_their_kind():
+    cat = object_of(kind={"const": "cat"}, lives={"type": "integer"})
+    dog = object_of(kind={"const": "dog"}, name={"type": "string"})
+    assert value_of({"anyOf": [cat, dog]}, 'dog"', 'Rex"') == {"kind": "dog", "name": "Rex"}
+    assert value_of({"oneOf": [cat, dog]}, 'cat"', "9}") == {"kind": "cat", "lives": 9}
+
+
+def test_else_objects_are_told_apart_by_a_key_of_their_own():
+    cat = object_of(name={"type": "string"}, lives={"type": "integer"})
+    dog = object_of(name={"type": "string"}, bone={"type": "boolean"})
+    assert value_of({"anyOf": [cat, dog]}, 'bone"', "true", 'Rex"') == {"bone": True, "name": "Rex"}
+
+
+# Free values
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ('"name": "Ada"}', {"name": "Ada"}),
+        ('{"name": "Ada"}', {"name": "Ada"}),
+        ('```json\n{"name": "Ada"}\n```', {"name": "Ada"}),
+        ("'name': 'Ada',}", {"name": "Ada"}),
+        ('"name": "Ad', {"name": "Ad"}),
+    ],
+)
+def test_a_free_object_is_mended_and_ends_where_it_ends(said, value):
+    for cut in (lambda text: [text], list):
+        assert value_of(None, said, cut=cut) == value
+
+
+def test_a_free_value_within_an_object_is_asked_for_again_until_it_is_valid():
+    schema = object_of(scores={"type": "object", "additionalProperties": {"type": "integer"}}, last={"type": "boolean"})
+    words = ['"a": "b"}', '"a": 1}, ', "true"]
+    assert value_of(schema, *words) == {"scores": {"a": 1}, "last": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "value"),
+    [
+        ({"not": {"type": "string"}}, "7", 7),
+        ({"type": "object", "patternProperties": {"^x": {"type": "integer"}}}, '"x": 1}', {"x": 1}),
+        ({"type": "string", "not": {"const": "a"}}, 'b"', "b"),
+        ({"type": "array", "contains": {"const": 1}}, "1, 2]", [1, 2]),
+        (True, "[1]", [1]),
+        ({}, "It is 42.", 42),
+        ({"type": "string", "if": True}, "Paris", "Paris"),
+    ],
+)
+def test_what_can_not_be_written_piece_by_piece_is_checked_as_a_whole(schema, said, value):
+    assert value_of(schema, said) == value
+
+
+# Any schema and any model
+
+LETTERS = "abc"
+NAMES = st.text(LETTERS + 'é"\\ ', min_size=1, max_size=3)
+SCALARS = st.one_of(
+    st.fixed_dictionaries({"type": st.just("string")}, optional={"maxLength": st.integers(0, 5)}),
+    st.fixed_dictionaries({"type": st.just("string")}, optional={"minLength": st.integers(0, 3)}),
+    st.sampled_from(["date", "email", "uuid", "time"]).map(lambda name: {"type": "string", "format": name}),
+    st.sampled_from(["^[a-c]+$", "^a", r"\d"]).map(lambda pattern: {"type": "string", "pattern": pattern}),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["integer", "number"])},
+        optional={
+            "minimum": st.integers(-9, 9),
+            "maximum": st.integers(-3, 99),
+            "multipleOf": st.sampled_from([2, 0.5]),
+        },
+    ),
+    st.sampled_from(
+        [{"type": "boolean"}, {"type": "null"}, {"type": ["string", "null"]}, {}, {"not": {"type": "null"}}]
+    ),
+    st.lists(st.one_of(NAMES, st.integers(), st.none(), st.booleans()), min_size=1, max_size=4).map(
+        lambda values: {"enum": values}
+    ),
+)
+
+
+def _within(parts):
+    objects = st.dictionaries(NAMES, parts, max_size=3).flatmap(
+        lambda properties: (
+            st.lists(st.sampled_from(sorted(properties)), unique=True).map(
+                lambda required: object_of(required, **properties)
+            )
+            if properties
+            else st.just(object_of())
+        )
+    )
+    arrays = st.fixed_dictionaries(
+        {"type": st.just("array"), "items": parts, "maxItems": st.integers(1, 3)},
+        optional={"minItems": st.integers(0, 3), "uniqueItems": st.booleans()},
+    )
+    unions = st.lists(parts, min_size=1, max_size=3).map(lambda some: {"anyOf": some})
+    dictionaries = parts.map(lambda part: {"type": "object", "additionalProperties": part})
+    return st.one_of(objects, arrays, unions, dictionaries)
+
+
+SCHEMAS = st.recursive(SCALARS, _within, max_leaves=8)
+SCRAPS = st.lists(
+    st.sampled_from([*'{}[]":,\\ \n', "1", "-2.5", "true", "null", "```", "\\u", '", "', "a", "é", "2024-01-01", "{}"]),
+    max_size=6,
+).map("".join)
+
+
+@given(SCHEMAS, st.lists(SCRAPS, min_size=1, max_size=8), st.integers(1, 5))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_whatever_the_schema_and_the_model_the_answer_is_valid_or_an_error(schema, words, size):
+    asked = []
+
+    def say(prompt):
+        asked.append(prompt)
+        return words[len(asked) % len(words)]
+
+    try:
+        text, output, _ = filled(schema, say, cut=lambda text: re.findall(rf"(?s).{{1,{size}}}", text))
+    except AnswerUnfit:
+        return
+    json.loads(text)
+    assert output.problem is None

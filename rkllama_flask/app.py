@@ -9,6 +9,7 @@ from rkllama_flask.api import register
 from rkllama_flask.api.record import observe
 from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.generation.inference import Inference
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         fallback_model=settings.fallback_model,
         model_aliases=settings.model_aliases,
         max_context_length=settings.max_context_length,
+        platform=settings.npu_platform or this_platform(),
         on_warning=logger.warning,
         cache_store=cache_store,
         automatic_caches_from=settings.automatic_caches_from,

@@ -121,24 +121,34 @@ def _platform(model: Model, soc: str | None) -> Iterator[str]:
 
 
 def _version(model: Model, runtime: str | None) -> Iterator[str]:
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", runtime or "")
-    made = toolkit_version(model.path) if model.format == "rkllm" else None
-    if match is None or made is None:
+    """Compare toolkit and runtime: newer toolkits leave their version in the file, of others the name may tell."""
+    here = _numbers(runtime or "")
+    if model.format != "rkllm" or here is None:
         return
-    here = (int(match[1]), int(match[2]), int(match[3]))
+    said = toolkit_version(model.path)
+    made = said or _numbers(take_apart(model.path.stem).packaging.toolkit or "")
+    if made is None:
+        return
     text = ".".join(map(str, made))
-    if made[:2] > here[:2]:
+    if said and made[:2] > here[:2]:
         raise _Blocked(
-            f"{model.path.name} was made with toolkit {text}, and the runtime library is {match[0]}: it needs one of "
+            f"{model.path.name} was made with toolkit {text}, and the runtime library is {runtime}: it needs one of "
             f"{text} or higher."
         )
     if made > here:
-        yield f"made with toolkit {text}: if it doesn't load, take a newer runtime library than {match[0]}"
-    if here == (1, 3, 0) and made < (1, 3, 0) and not model.eos_token_ids:
+        yield f"made with toolkit {text}: if it doesn't load, take a newer runtime library than {runtime}"
+    if made < (1, 1, 0) or (here >= (1, 3, 0) and made < (1, 2, 0)):
+        yield f"made with toolkit {text}: runtime {runtime} may be too new for it; convert the model again"
+    if here == (1, 3, 0) and (1, 2, 0) <= made < (1, 3, 0) and not model.eos_token_ids:
         yield (
             f"made with toolkit {text}: runtime 1.3.0 misreads the end-of-text token of such models and goes on to the "
             "token limit; put `PARAMETER eos <id>` into its Modelfile, or a generation_config.json beside it"
         )
+
+
+def _numbers(version: str) -> tuple[int, int, int] | None:
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 
 
 def _meminfo(proc: Path) -> dict[str, int]:

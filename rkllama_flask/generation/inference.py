@@ -39,6 +39,7 @@ class Inference(Models):
         fallback_model: str | None = None,
         model_aliases: Mapping[str, str] = MappingProxyType({}),
         max_context_length: int = 16384,
+        platform: str | None = None,
         on_warning: Callable[[str], None] = lambda _: None,
         cache_store: CacheStore = NO_ROOM,
         automatic_caches_from: int = 0,
@@ -54,6 +55,7 @@ class Inference(Models):
             fallback_model=fallback_model,
             model_aliases=model_aliases,
             max_context_length=max_context_length,
+            platform=platform,
             on_warning=on_warning,
         )
         self._prompts = Prompts(openings_from=automatic_caches_from)

@@ -38,7 +38,8 @@ class Models:
     which isn't here. `model_aliases` are models by further names.
 
     `max_context_length` in tokens bounds what a model is loaded with unless its Modelfile asks for more, because memory
-    for it is taken at once. `on_warning` hears what is doubtful about a model before it is loaded.
+    for it is taken at once. `on_warning` hears what is doubtful about a model before it is loaded, which models are
+    looked at for on this `platform`, such as RK3588.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Models:
         fallback_model: str | None = None,
         model_aliases: Mapping[str, str] = MappingProxyType({}),
         max_context_length: int = 16384,
+        platform: str | None = None,
         on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._engine = engine
@@ -60,6 +62,7 @@ class Models:
         self._fallback_model = fallback_model
         self._aliases = model_aliases
         self._max_context_length = max_context_length
+        self._platform = platform
         self._on_warning = on_warning
 
     def find(self, name: str) -> Model:
@@ -192,7 +195,8 @@ class Models:
         """Before a load: raises ModelUnusable for a file that can't work here, and tells what is doubtful."""
         if self._loaded(model):
             return
-        found = check(model, now=time.time())
+        runtime, _ = self._engine.runtime_version(model.format)
+        found = check(model, now=time.time(), soc=self._platform, runtime=runtime)
         for warning in found.warnings:
             self._on_warning(warning)
         if found.blocking is not None:

@@ -135,6 +135,23 @@ def test_the_toolkit_is_compared_with_the_runtime(
     assert (found.blocking is not None, bool(found.warnings)) == (blocked, warned)
 
 
+@pytest.mark.parametrize(
+    ("name", "runtime", "warned"),
+    [
+        ("m-rkllm1.1.4.rkllm", "1.2.3", False),
+        ("m-rkllm1.1.4.rkllm", "1.3.1", True),
+        ("m-rkllm-1.0.rkllm", "1.2.3", True),
+        ("m-toolkit-1.3.1.rkllm", "1.2.3", True),
+        ("m-toolkit-1.2.1.rkllm", "1.2.3", False),
+    ],
+)
+def test_a_toolkit_that_only_the_name_tells_only_warns(
+    models: Path, catalog: Catalog, name: str, runtime: str, warned: bool
+) -> None:
+    found = check(model(models, catalog, name), now=NOW, runtime=runtime, proc=proc(models))
+    assert (found.blocking, bool(found.warnings)) == (None, warned)
+
+
 def test_a_known_end_token_makes_an_older_model_safe_on_runtime_1_3_0(models: Path, catalog: Catalog) -> None:
     (models / "m").mkdir()
     weights = models / "m" / "w.rkllm"

@@ -57,6 +57,32 @@ def test_changes_on_disk_are_seen_and_never_disturb_an_answer(family: str, serve
     assert sum(line.split()[3] == "init" for line in server.calls) == 2
 
 
+def test_a_model_of_a_newer_toolkit_than_the_runtime_is_refused_before_it_is_tried(
+    scripted: Server, family: str
+) -> None:
+    path = scripted.folder / "models" / "newer.rkllm"
+    path.write_text("load_ms=0\n#rkllm-toolkit version: 1.3.0")
+    try:
+        within_a_second(lambda: "newer" in names(scripted))
+        before = len(scripted.calls)
+        reply = scripted.post("/v1/chat/completions", chat("hello") | {"model": "newer"})
+        if family == "1.3":
+            assert reply.status_code == 200
+        else:
+            assert reply.status_code == 422
+            assert "needs one of 1.3.0 or higher" in reply.json()["error"]["message"]
+            assert len(scripted.calls) == before
+    finally:
+        path.unlink()
+
+
+def test_a_model_of_another_platform_is_told_in_the_log(serve: Serve) -> None:
+    server = serve(models={"tiny-1b-rk3576-w4a16.rkllm": "load_ms=0"}, NPU_PLATFORM="rk3588")
+    assert server.post("/v1/models/load", {"model": "tiny-1b"}).status_code == 200
+    assert "seems to be made for RK3576, this is RK3588" in server.log
+    assert "RK3588 runs W8A8 models; this one seems to be W4A16" in server.log
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_over_long_prompt_for_a_model_without_tokenizer_is_refused_in_the_runtimes_own_figures(
     scripted: Server, stream: bool

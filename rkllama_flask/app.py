@@ -39,6 +39,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         keep_alive=settings.keep_alive,
         max_loaded=settings.max_loaded_models,
         max_queue=settings.max_queue,
+        max_wait=settings.max_wait,
+        hang_timeout=settings.hang_timeout,
         cache_store=cache_store,
         automatic_caches_from=settings.automatic_caches_from,
     )

@@ -26,7 +26,8 @@ RkllamaError                    500
 ├── AnswerUnfit                 500   the model's answer is not the JSON that was asked for; another try may be
 ├── RuntimeFailed               500   the runtime failed in a run
 │   └── LibraryUnusable         500   no library, or a foreign one
-└── TimedOut                    504   a deadline passed, or the runtime hangs
+└── TimedOut                    504   a deadline passed
+    └── RuntimeHung             504   the runtime hangs, and its process is replaced
 
 The official SDKs repeat every status of 500 and above by themselves, so an error that would only come again carries
 `should_retry = False`, which is sent as `x-should-retry: false`.
@@ -215,3 +216,7 @@ class TimedOut(RkllamaError):
     status = 504
     code = "timed_out"
     should_retry = False
+
+
+class RuntimeHung(TimedOut):
+    code = "runtime_hung"

@@ -42,8 +42,10 @@ class Settings:
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     max_queue: int
+    max_wait: float
     queue_timeout: float
     request_timeout: float
+    hang_timeout: float
     keep_alive: float
     max_loaded_models: int
     max_context_length: int
@@ -131,8 +133,10 @@ class Settings:
             allowed_origins=tuple(env.list("ALLOWED_ORIGINS", [])),
             allowed_hosts=tuple(env.list("ALLOWED_HOSTS", [])),
             max_queue=env.int("MAX_QUEUE", 64, validate=validate.Range(min=1)),
+            max_wait=env.float("MAX_WAIT", 600, validate=positive),
             queue_timeout=env.float("QUEUE_TIMEOUT", 600, validate=positive),
             request_timeout=env.float("REQUEST_TIMEOUT", 1800, validate=positive),
+            hang_timeout=env.float("HANG_TIMEOUT", 60, validate=validate.Range(min=0)),
             keep_alive=float("inf") if keep_alive < 0 else keep_alive,
             max_loaded_models=env.int("MAX_LOADED_MODELS", 1, validate=validate.Range(min=1)),
             max_context_length=env.int("MAX_CONTEXT_LENGTH", 16384, validate=validate.Range(min=32)),

@@ -50,7 +50,7 @@ def health() -> Response:
 @blueprint.delete("/v1/health/crashes")
 @returns(replies.CLEARED)
 def forget_crashes() -> Response:
-    """Allow again what is refused because it crashed the runtime. Waits for a running answer."""
+    """Allow again what is refused because it crashed or hung the runtime. Waits for a running answer."""
     return jsonify(cleared=services().inference.forgive_crashes())
 
 

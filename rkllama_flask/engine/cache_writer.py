@@ -2,15 +2,18 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.residency import Loaded
+from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.watchdog import Watchdog, load_allowance, prefill_allowance
 from rkllama_flask.errors import ModelUnusable, RkllamaError, RuntimeFailed
 from rkllama_flask.promptcache.entry import Binding, CacheEntry, Draft
 from rkllama_flask.promptcache.store import CacheStore
-from rkllama_flask.runtime.context import Context
+
+_MOST_PER_TOKEN = 150_000
+"""Bytes of a cache's file; seen with a 4B model."""
 
 
 def binding(model: Loaded, template: str) -> Binding:
@@ -27,12 +30,13 @@ def binding(model: Loaded, template: str) -> Binding:
 
 
 class CacheWriter:
-    """`running(context)` is called right before and after each run, so that others may abort it in between."""
+    """Makes caches on the engine thread."""
 
-    def __init__(self, store: CacheStore, *, journal: Journal, running: Callable[[Context | None], None]) -> None:
+    def __init__(self, store: CacheStore, *, journal: Journal, running: Running, watchdog: Watchdog) -> None:
         self._store = store
         self._journal = journal
         self._running = running
+        self._watchdog = watchdog
 
     def save(self, model: Loaded, draft: Draft, *, models: Sequence[Loaded]) -> CacheEntry:
         """Compute and keep a cache; files that any of `models` has loaded stay.
@@ -42,8 +46,8 @@ class CacheWriter:
         key = f"save:{hash_of(draft)}"
         if self._journal.refuses(key):
             raise ModelUnusable(
-                "Saving this prompt has crashed the runtime before and is refused. Change it, or clear the record with "
-                "DELETE /health/crashes."
+                "Saving this prompt has crashed or hung the runtime before and is refused. Change it, or clear the "
+                "record with DELETE /health/crashes."
             )
         target = self._store.target(draft.model_name, draft.name)
         begun = time.time()
@@ -85,13 +89,12 @@ class CacheWriter:
                 context.abort()  # there is no limit for one run; what is saved is the opening all the same
 
         model.held = None
+        allowed = prefill_allowance(len(draft.content), model.speed.prefill_ns)
+        allowed += load_allowance(len(draft.content) * _MOST_PER_TOKEN)
+        limit = 1 if context.library.per_run_sampling else None
         begun = time.monotonic_ns()
-        self._running(context)
-        try:
-            limit = 1 if context.library.per_run_sampling else None
+        with self._running(context, allowed):
             statistics = context.run(draft.content, on_token, max_new_tokens=limit, save_cache=target)
-        finally:
-            self._running(None)
         ended = time.monotonic_ns()
         held = context.kv_size()
         tokens = held if statistics.prompt_tokens is None else statistics.prompt_tokens
@@ -100,15 +103,15 @@ class CacheWriter:
         model.held = draft.content
         return tokens, (first[0] if first else ended) - begun
 
-    @staticmethod
-    def _load_back(model: Loaded, target: Path) -> float | None:
+    def _load_back(self, model: Loaded, target: Path) -> float | None:
         """The ms that loading the new file takes; None where loading is not safe now."""
         if not model.context.can_load_prompt_cache:
             return None
         held, model.held = model.held, None
         begun = time.monotonic_ns()
         try:
-            model.context.load_prompt_cache(target)
+            with self._watchdog.watching(load_allowance(target.stat().st_size)):
+                model.context.load_prompt_cache(target)
         except RkllamaError as error:
             raise RuntimeFailed(f"The prompt cache was written, but can't be loaded again: {error}") from error
         model.held = held

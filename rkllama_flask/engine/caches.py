@@ -6,25 +6,23 @@ was really reused only the runtime's own figures say, so nothing else is reporte
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rkllama_flask.engine.cache_writer import CacheWriter, binding, hash_of
 from rkllama_flask.engine.jobs import CacheOutcome, Generate, SaveCache
 from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.residency import Loaded
+from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.watchdog import Watchdog, load_allowance
 from rkllama_flask.errors import CacheNotFound, RkllamaError
 from rkllama_flask.promptcache.entry import AUTOMATIC_PREFIX, CacheEntry, Draft
 from rkllama_flask.promptcache.prefix import Content, common_prefix, content, residue
 from rkllama_flask.promptcache.sightings import Opening, Sightings
 from rkllama_flask.promptcache.store import CacheStore
-from rkllama_flask.runtime.context import Context, RunStatistics
+from rkllama_flask.runtime.context import RunStatistics
 
 IDLE = 2.0
 """Seconds without a job after which an opening that conversations share is saved."""
-
-_MEASURABLE = 16
-"""Computed tokens from which on a run tells how long one takes."""
 
 
 class Prepared(NamedTuple):
@@ -41,10 +39,7 @@ class Prepared(NamedTuple):
 
 
 class PromptCaches:
-    """Openings from `automatic_from` tokens on are saved and used by themselves, 0: none are.
-
-    `running(context)` is called right before and after each run, so that others may abort it in between.
-    """
+    """Openings from `automatic_from` tokens on are saved and used by themselves, 0: none are."""
 
     def __init__(
         self,
@@ -52,12 +47,14 @@ class PromptCaches:
         *,
         automatic_from: int,
         journal: Journal,
-        running: Callable[[Context | None], None],
+        running: Running,
+        watchdog: Watchdog,
     ) -> None:
         self._store = store
         self._automatic_from = automatic_from if store.max_bytes else 0
         self._journal = journal
-        self._writer = CacheWriter(store, journal=journal, running=running)
+        self._watchdog = watchdog
+        self._writer = CacheWriter(store, journal=journal, running=running, watchdog=watchdog)
         self._sightings = Sightings()
         self._load_ns: dict[str, int] = {}
         self._useless: set[str] = set()
@@ -87,8 +84,6 @@ class PromptCaches:
         """After a run whose prompt was computed to its end: what it reused of the cache that was asked for."""
         model.held = prompt = content(job.prompt)
         computed = statistics.prefill_tokens
-        if computed is not None and statistics.prefill_ms is not None and computed >= _MEASURABLE:
-            model.prefill_ns = statistics.prefill_ms * 1e6 / computed
         length = len(prompt) if isinstance(prompt, tuple) else statistics.prompt_tokens
         reused = length - computed if length is not None and computed is not None else None
         if prepared.automatic is not None:
@@ -128,9 +123,9 @@ class PromptCaches:
         best = max(fitting, key=lambda entry: entry.tokens, default=None)
         if best is None:
             return None
-        missing = self._missing(model, best, prompt)
+        missing, prefill_ns = self._missing(model, best, prompt), model.speed.prefill_ns
         cost = self._load_ns.get(best.file, (best.load_ms or 0) * 1e6)
-        if missing > residue(best.tokens) and (model.prefill_ns is None or cost < missing * model.prefill_ns):
+        if missing > residue(best.tokens) and (prefill_ns is None or cost < missing * prefill_ns):
             failed = self._load(model, best)
             if failed is not None and not self._store.whole(best):
                 self._forget(best)
@@ -154,14 +149,15 @@ class PromptCaches:
             )
         key = f"cache:{entry.file}"
         if self._journal.refuses(key):
-            return "Loading this cache has crashed the runtime before. Create it again."
+            return "Loading this cache has crashed or hung the runtime before. Create it again."
         if not self._store.sound(entry):
             return "The cache's file is missing or damaged. Create it again."
         begun = time.monotonic_ns()
         model.held = None
         self._journal.begin(key)
         try:
-            model.context.load_prompt_cache(entry.path)
+            with self._watchdog.watching(load_allowance(entry.size)):
+                model.context.load_prompt_cache(entry.path)
         except RkllamaError as error:
             return f"The cache's file can't be loaded: {error}"
         finally:

@@ -5,26 +5,31 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rkllama_flask.engine.caches import PromptCaches
 from rkllama_flask.engine.executor import Executor
-from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, JobState, SaveCache
+from rkllama_flask.engine.job_queue import JobQueue
+from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, SaveCache
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, ResidentModel, snapshot
 from rkllama_flask.engine.residents import Loads, Residents
-from rkllama_flask.errors import Draining, QueueFull, RkllamaError, RuntimeFailed
+from rkllama_flask.engine.speeds import Speeds
+from rkllama_flask.engine.watchdog import Watchdog
+from rkllama_flask.errors import Draining, ProcessSpent, RkllamaError, RuntimeFailed, RuntimeHung
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 from rkllama_flask.runtime.context import Context
 from rkllama_flask.runtime.library import family_of, find_version
 from rkllama_flask.runtime.log import RuntimeLog
 
-LONGEST_SLEEP = 86_400.0
-"""Seconds; a keep-alive of centuries is more than the operating system's clocks take."""
+_LAST_WORDS = 3.0
+"""Seconds that answers have to leave a process whose runtime hangs, before it ends in any case."""
+
+_EXIT_CODE = 70
 
 
 class EngineStatus(NamedTuple):
@@ -45,6 +50,9 @@ class Engine:
 
     The thread starts in the process that first needs it, never at import and never before a fork. Each job's events
     arrive in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait more.
+
+    At most `max_queue` jobs wait, and none is taken that would wait for more than `max_wait` seconds. A call of the
+    runtime that is silent for `hang_timeout` seconds longer than it may be is taken for one that hangs, 0: none is.
     Openings of prompts from `automatic_caches_from` tokens on are kept in `cache_store` by themselves, 0: none are.
     """
 
@@ -57,13 +65,21 @@ class Engine:
         keep_alive: float = 300,
         max_loaded: int = 1,
         max_queue: int = 64,
+        max_wait: float = math.inf,
+        hang_timeout: float = 0,
         cache_store: CacheStore = NO_ROOM,
         automatic_caches_from: int = 0,
     ) -> None:
         self._libraries = libraries
         self._journal = Journal(journal_path)
+        self._speeds = Speeds()
+        self._watchdog = Watchdog(hang_timeout, self._give_up)
         caches = PromptCaches(
-            cache_store, automatic_from=automatic_caches_from, journal=self._journal, running=self._set_running
+            cache_store,
+            automatic_from=automatic_caches_from,
+            journal=self._journal,
+            running=self._running,
+            watchdog=self._watchdog,
         )
         residents = Residents(
             libraries=libraries,
@@ -73,19 +89,15 @@ class Engine:
             max_loaded=max_loaded,
             changed=self._show,
             npu_taken=caches.clean,
+            watchdog=self._watchdog,
+            speeds=self._speeds,
         )
-        self._executor = Executor(residents, journal=self._journal, caches=caches, running=self._set_running)
-        self._max_queue = max_queue
-        self._lock = native_lock()
+        self._executor = Executor(residents, journal=self._journal, caches=caches, running=self._running)
+        self._queue = JobQueue(max_jobs=max_queue, max_wait=max_wait, speeds=self._speeds)
+        self._starting = native_lock()
         self._process: int | None = None
-        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
-        self._waiting = 0
-        self._draining = False
         self.ends_at = math.inf
-        self._job: Job | None = None
-        self._context: Context | None = None
         self._resident: tuple[ResidentModel, ...] = ()
-        self._mean_run = 0.0
         self._stopped: Mailbox | None = None
         self._unsettled = False  # models are missing that come back: after a crash, and when this process is replaced
         self._replace_process: Callable[[], None] | None = None
@@ -95,11 +107,12 @@ class Engine:
     def start(self, *, replace_process: Callable[[], None] | None = None) -> None:
         """Start the thread in this process, if it does not run yet.
 
-        `replace_process` is called on the engine thread when the runtime can't be trusted in this process any more.
+        `replace_process` is called on a native thread when the runtime can't be trusted in this process any more;
+        where it is given, somebody starts another process as soon as this one has ended.
         """
         if replace_process is not None:
             self._replace_process = replace_process
-        with self._lock:
+        with self._starting:
             if self._process == os.getpid():
                 return
             self._process = os.getpid()
@@ -108,46 +121,41 @@ class Engine:
         RuntimeLog.capture()
         atexit.register(self.close)
         start_native_thread(self._work)
+        self._watchdog.start()
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises QueueFull or Draining at once; everything else comes through the job's mailbox."""
-        with self._lock:
-            if self._draining:
-                raise Draining("The server is shutting down. Try again in a moment.", retry_after=2)
-            if self._waiting >= self._max_queue:
-                raise QueueFull(
-                    f"{self._waiting} requests are waiting already. Try again later.",
-                    retry_after=int(self._expected_wait()) + 1,
-                )
-            self._waiting += 1
+        """Queue a job. Raises QueueFull, Draining or ProcessSpent at once; the rest comes through the job's mailbox."""
+        self._queue.put(job)
         self.start()
-        self._inbox.put(job)
 
     def cancel(self, job: Job) -> None:
         """The result is not wanted any more: a queued job never runs, a running one is aborted, a finished one left."""
-        self._interrupt(job, withdraw=True)
+        self._queue.interrupt(job, wanted=False)
 
     def finish(self, job: Job) -> None:
         """What has been generated is enough: end the run now and report it as complete."""
-        self._interrupt(job, withdraw=False)
+        self._queue.interrupt(job, wanted=True)
 
     def withdraw(self, job: Job) -> bool:
         """Cancel a job only if it still waits; says whether it did."""
-        with self._lock:
-            return self._take_back(job)
+        return self._queue.withdraw(job)
+
+    @property
+    def resident(self) -> tuple[ResidentModel, ...]:
+        """The loaded models, the most recently used first."""
+        return self._resident
 
     def status(self) -> EngineStatus:
-        with self._lock:
-            job, waiting, draining = self._job, self._waiting, self._draining
-            expected = self._expected_wait()
-        loading = self._unsettled or self._executor.loading
+        draining = self._queue.draining
+        job, context, waiting, expected = self._queue.look()
+        loading = self._unsettled or self._queue.lost or self._executor.loading
         busy = None
         if loading:
             busy = "loading"
         elif job is not None:
-            generating = isinstance(job, Generate) and self._context is not None
+            generating = isinstance(job, Generate) and context is not None
             busy = "generating" if generating else type(job).__name__.lower()
-        if isinstance(job, SaveCache) or (job is None and self._context is not None):
+        if isinstance(job, SaveCache) or (job is None and context is not None):
             busy = "loading" if loading else "saving"
         return EngineStatus(
             ready=not draining and not loading,
@@ -175,50 +183,29 @@ class Engine:
         Called from a signal handler, so it must not touch the lock, which the interrupted code may hold.
         """
         self.ends_at = time.monotonic() + grace
-        self._draining = True
+        self._queue.draining = True
 
     def close(self, timeout: float = 10) -> bool:
-        """Abort what runs, release the models and end the thread; says whether it did within `timeout` seconds."""
+        """Abort what runs, release the models and end the thread; says whether it did within `timeout` seconds.
+
+        One that hangs is left alone: it ends with the process.
+        """
         self.drain(0)
         stopped = open_mailbox()
-        with self._lock:
+        with self._starting:
             if self._process != os.getpid():
                 return True
             self._process = None
-            self._stopped = stopped
-            if self._job is not None:
-                self._job.cancelled = True
-            if self._context is not None:
-                self._context.abort()
-        self._inbox.put(None)
+        if self._queue.lost:
+            return False
+        self._stopped = stopped
+        self._queue.stop()
         try:
-            stopped.get(timeout)
+            return bool(stopped.get(timeout))
         except Empty:
             return False
-        return True
-
-    def _interrupt(self, job: Job, *, withdraw: bool) -> None:
-        with self._lock:
-            if self._take_back(job) or job.state is not JobState.RUNNING:
-                return
-            if withdraw:
-                job.cancelled = True
-            else:
-                job.finished_early = True
-            # Under the lock, or the abort could fall on the next job.
-            if self._job is job and self._context is not None:
-                self._context.abort()
-
-    def _take_back(self, job: Job) -> bool:
-        if job.state is not JobState.QUEUED:
-            return False
-        job.state = JobState.CANCELLED
-        job.cancelled = True
-        self._waiting -= 1
-        return True
-
-    def _expected_wait(self) -> float:
-        return self._mean_run * (self._waiting + (self._job is not None))
+        finally:
+            self._watchdog.stop()
 
     # The engine thread: no logging, no patched locks, nothing that could wait for a greenlet
 
@@ -232,9 +219,7 @@ class Engine:
                 event = self._run(executor, job)
                 self._show(executor.models)  # before the client hears of it
                 self._unsettled |= executor.spent and self._replace_process is not None
-                with self._lock:
-                    self._job = None
-                    job.state = JobState.DONE
+                self._queue.done(job)
                 job.mailbox.put(event)
                 if executor.spent and self._replace_process is not None:
                     self._replace_process()
@@ -252,33 +237,26 @@ class Engine:
 
     def _next(self, executor: Executor) -> Job | None:
         """The next job whose turn it is; what is due without one is done meanwhile. None: the end."""
-        while True:
+        while not self._queue.stopped:
             executor.expire()
             self._show(executor.models)
-            due = None if self._draining else executor.next_due()
-            try:
-                job = self._inbox.get(
-                    True, None if due is None else min(max(0.0, due - time.monotonic()), LONGEST_SLEEP)
-                )
-            except Empty:
-                if not self._draining:  # it may have begun during the wait
-                    executor.tend()
-                continue
-            if job is None:
-                return None
-            with self._lock:
-                if job.state is not JobState.QUEUED:
-                    continue
-                self._waiting -= 1
-                if not self._draining:
-                    job.state = JobState.RUNNING
-                    self._job = job
-                    return job
-                job.state = JobState.DONE
-            job.mailbox.put(Failed(Draining("The server is shutting down. Try again in a moment.", retry_after=2)))
+            job, refused = self._queue.next(executor.models, due=self._due)
+            if job is not None:
+                return job
+            self._refuse(refused, Draining("The server is shutting down. Try again in a moment.", retry_after=2))
+            if not self._queue.draining:  # it may have begun during the wait
+                executor.tend()
+        return None
+
+    def _due(self) -> float | None:
+        return None if self._queue.draining else self._executor.next_due()
+
+    @staticmethod
+    def _refuse(jobs: Sequence[Job], error: RkllamaError) -> None:
+        for job in jobs:
+            job.mailbox.put(Failed(error))
 
     def _run(self, executor: Executor, job: Job) -> Done | Failed:
-        begun = time.monotonic()
         try:
             result = executor.perform(job)
         except RkllamaError as error:
@@ -287,15 +265,38 @@ class Engine:
             failure = RuntimeFailed("The engine failed in a way it should not have; the log has the details.")
             failure.__cause__ = error
             return Failed(failure)
-        finally:
-            if isinstance(job, Generate):
-                taken = time.monotonic() - begun
-                self._mean_run = taken if not self._mean_run else 0.8 * self._mean_run + 0.2 * taken
         return Done(result)
 
     def _show(self, models: Sequence[Loaded]) -> None:
         self._resident = snapshot(models)
 
-    def _set_running(self, context: Context | None) -> None:
-        with self._lock:
-            self._context = context
+    @contextlib.contextmanager
+    def _running(self, context: Context, allowed: float) -> Iterator[None]:
+        self._queue.set_context(context)
+        try:
+            with self._watchdog.watching(allowed, context.progress):
+                yield
+        finally:
+            self._queue.set_context(None)
+
+    # The watchdog's thread: the same rules
+
+    def _give_up(self) -> None:
+        """A call hangs, and with it the engine thread: everybody is told, and the process ends if another takes over.
+
+        The journal stays as it is: to the next process this is a crash of what was being done.
+        """
+        job, waiting = self._queue.give_up()
+        then = "This process is replaced." if self._replace_process else "Start the server again unless it comes back."
+        told = f"The runtime hangs: it neither answers nor returns. {then}"
+        os.write(2, f"rkllama-flask: {told}\n".encode())
+        if job is not None:
+            self._refuse([job], RuntimeHung(told))
+        self._refuse(waiting, ProcessSpent(f"{told} The request was not begun.", retry_after=3))
+        if self._stopped is not None:  # it hangs in the last call of all
+            self._stopped.put(False)
+        elif self._replace_process is not None:
+            self._replace_process()
+            with contextlib.suppress(Empty):
+                SimpleQueue[None]().get(True, _LAST_WORDS)
+            os._exit(_EXIT_CODE)

@@ -1,4 +1,4 @@
-"""What the engine thread does with each job: finds its model, does it, and lets the model rest."""
+"""What the engine thread does with each job."""
 
 import math
 import time
@@ -18,9 +18,9 @@ from rkllama_flask.engine.jobs import (
     Unload,
 )
 from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.residency import Loaded
+from rkllama_flask.engine.residency import Loaded, Running
 from rkllama_flask.engine.residents import Loads, Residents
-from rkllama_flask.engine.runs import ContextHolder, conclude, open_answer, run_once, unapplied
+from rkllama_flask.engine.runs import conclude, open_answer, run_once, unapplied
 from rkllama_flask.engine.steps import SteppedAnswer
 from rkllama_flask.engine.vectors import make_vectors
 from rkllama_flask.errors import ModelUnusable
@@ -28,9 +28,9 @@ from rkllama_flask.promptcache.entry import CacheEntry
 
 
 class Executor:
-    """`running(context)` is called right before and after each run, so that others may abort it in between."""
+    """Finds the model of each job and lets it rest afterwards."""
 
-    def __init__(self, residents: Residents, *, journal: Journal, caches: PromptCaches, running: ContextHolder) -> None:
+    def __init__(self, residents: Residents, *, journal: Journal, caches: PromptCaches, running: Running) -> None:
         self._residents = residents
         self._journal = journal
         self._caches = caches
@@ -157,11 +157,11 @@ class Executor:
         return result._replace(cache=cache)
 
     def _accepted(self, job: Generate | Embed) -> str:
-        """The journal's key for a job. Raises ModelUnusable for one that has crashed the runtime before."""
+        """The journal's key for a job. Raises ModelUnusable for one that has crashed or hung the runtime before."""
         key = f"run:{job.content_hash}"
         if self._journal.refuses(key):
             raise ModelUnusable(
-                "This request has crashed the runtime before and is refused. Change it, or clear the record with "
-                "DELETE /health/crashes."
+                "This request has crashed or hung the runtime before and is refused. Change it, or clear the record "
+                "with DELETE /health/crashes."
             )
         return key

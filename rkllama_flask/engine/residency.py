@@ -2,22 +2,26 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from rkllama_flask.engine.jobs import ModelSpec
+from rkllama_flask.engine.speeds import Speed
 from rkllama_flask.promptcache.prefix import Content
 from rkllama_flask.runtime.context import Context
+
+Running = Callable[[Context, float], AbstractContextManager[None]]
+"""Stands around each run of a context, so that others may abort it meanwhile; with the seconds its prompt may take."""
 
 
 @dataclass(eq=False)
 class Loaded:
     """A model in memory. Monotonic seconds; `keep_alive` infinite means until it is unloaded by name.
 
-    `held` is what its KV cache is known to begin with, `cache_file` the prompt cache that was loaded last, `prefill_ns`
-    what computing one token of a prompt took last.
+    `held` is what its KV cache is known to begin with, `cache_file` the prompt cache that was loaded last.
     """
 
     spec: ModelSpec
@@ -27,7 +31,7 @@ class Loaded:
     last_used: float = field(default_factory=time.monotonic)
     held: Content | None = None
     cache_file: Path | None = None
-    prefill_ns: float | None = None
+    speed: Speed = field(default_factory=Speed)
 
     @property
     def expires(self) -> float:

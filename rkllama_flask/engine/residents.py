@@ -15,6 +15,8 @@ from rkllama_flask.engine.jobs import ModelSpec
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, available_memory, choose_evictions
+from rkllama_flask.engine.speeds import Speeds
+from rkllama_flask.engine.watchdog import Watchdog, load_allowance
 from rkllama_flask.errors import LibraryUnusable, ModelUnusable, ProcessSpent, RkllamaError
 from rkllama_flask.runtime.context import Context, ContextParameters
 from rkllama_flask.runtime.library import Library
@@ -45,6 +47,8 @@ class Residents:
         max_loaded: int,
         changed: Callable[[Sequence[Loaded]], None],
         npu_taken: Callable[[], None],
+        watchdog: Watchdog,
+        speeds: Speeds,
     ) -> None:
         self._paths = libraries
         self._libraries: dict[str, Library] = {}
@@ -54,6 +58,8 @@ class Residents:
         self._max_loaded = max_loaded
         self._changed = changed
         self._npu_taken = npu_taken
+        self._watchdog = watchdog
+        self._speeds = speeds
         self.models: list[Loaded] = []
         self.spent = False
         self.loading = False
@@ -117,8 +123,8 @@ class Residents:
         key = f"load:{spec.identity}"
         if self._journal.refuses(key):
             raise ModelUnusable(
-                f"Loading '{spec.name}' has crashed the runtime {self._journal.crashes[key]} times. Replace the file, "
-                "or clear the record with DELETE /health/crashes."
+                f"Loading '{spec.name}' has crashed or hung the runtime {self._journal.crashes[key]} times. Replace "
+                "the file, or clear the record with DELETE /health/crashes."
             )
         library = self._library(spec)
         if self._lock.take():
@@ -161,7 +167,8 @@ class Residents:
         self.loading = True
         begun = time.monotonic_ns()
         try:
-            context = Context.open(library, parameters)
+            with self._watchdog.watching(load_allowance(spec.size)):
+                context = Context.open(library, parameters)
         except RkllamaError as error:
             self.loads = self.loads._replace(failed=self.loads.failed + 1)
             self.spent |= isinstance(error, ProcessSpent)
@@ -169,8 +176,10 @@ class Residents:
         finally:
             self.loading = False
             self._journal.end()
-        self.loads = Loads(self.loads.done + 1, self.loads.failed, self.loads.ns + time.monotonic_ns() - begun)
-        model = Loaded(spec, context, keep_alive)
+        taken = time.monotonic_ns() - begun
+        self.loads = Loads(self.loads.done + 1, self.loads.failed, self.loads.ns + taken)
+        model = Loaded(spec, context, keep_alive, speed=self._speeds.of(spec))
+        model.speed.load_ns = taken
         self.models.append(model)
         self._changed(self.models)
         self._journal.keep(spec, keep_alive)
@@ -179,9 +188,11 @@ class Residents:
     def _drop(self, model: Loaded) -> None:
         self.models.remove(model)
         self._changed(self.models)
-        model.context.close()
         last = max(self.models, key=lambda m: m.last_used, default=None)
+        # Before the call: should it kill the process, its successor has no reason to load the model again.
         self._journal.keep(last.spec if last else None, last.keep_alive if last else 0)
+        with self._watchdog.watching(0):
+            model.context.close()
 
     def _library(self, spec: ModelSpec) -> Library:
         if spec.format not in self._libraries:

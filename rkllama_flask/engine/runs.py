@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 from rkllama_flask.engine.answer import Answer
 from rkllama_flask.engine.caches import Prepared
 from rkllama_flask.engine.jobs import Generate, RunResult
-from rkllama_flask.engine.residency import Loaded
+from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.watchdog import prefill_allowance
 from rkllama_flask.errors import Draining, TimedOut
 from rkllama_flask.runtime.context import Context, RunStatistics
 from rkllama_flask.runtime.sampling import Sampling
 
 if TYPE_CHECKING:
     from rkllama_flask.engine.steps import SteppedAnswer
-
-ContextHolder = Callable[[Context | None], None]
-"""Called with a context right before a run of it and with None right after, so that others may abort it in between."""
 
 RESERVED_TOKENS = 4
 """Positions of a context that the runtime keeps for itself: a 1024 context takes 1020 tokens."""
@@ -33,7 +31,7 @@ def run_once(
     job: Generate,
     on_token: Callable[[bytes, int], None],
     *,
-    running: ContextHolder,
+    running: Running,
     prompt: str | Sequence[int] | None = None,
     max_tokens: int | None = None,
     sampling: Sampling | None = None,
@@ -48,20 +46,18 @@ def run_once(
     """
     context, library = model.context, model.context.library
     limit = job.max_tokens if max_tokens is None else max_tokens
-    running(context)
-    try:
+    prompt = job.prompt if prompt is None else prompt
+    with running(context, prefill_allowance(len(prompt), model.speed.prefill_ns)):
         if job.cancelled:
             raise Draining("The client left before its turn came.")
         return context.run(
-            job.prompt if prompt is None else prompt,
+            prompt,
             on_token,
             sampling=(sampling or Sampling()).over(job.sampling.over(context.sampling))
             if library.per_run_sampling
             else None,
             max_new_tokens=limit if library.per_run_sampling else None,
         )
-    finally:
-        running(None)
 
 
 def unapplied(job: Generate, context: Context) -> tuple[str, ...]:
@@ -100,10 +96,14 @@ def conclude(
     length = answer.end == "length" or reached
     answer.flush(cut=length)
     first = answer.first_token_at or ended
-    prefill_ns = first - loaded_at
-    if statistics.prefill_ms is not None:
-        prefill_ns = int(statistics.prefill_ms * 1e6) + prepared.took
-    decode_ns = int(statistics.generate_ms * 1e6) if statistics.generate_ms is not None else ended - first
+    prefill_ns, decode_ns = first - loaded_at, ended - first
+    if statistics.prefill_ms is not None and statistics.prefill_ms * 1e6 <= ended - loaded_at:
+        prefill_ns = int(statistics.prefill_ms * 1e6)
+        model.speed.saw_prefill(statistics.prefill_tokens, prefill_ns)
+        prefill_ns += prepared.took
+    if statistics.generate_ms is not None and statistics.generate_ms * 1e6 <= ended - loaded_at:
+        decode_ns = int(statistics.generate_ms * 1e6)
+    model.speed.saw_answer(generated, decode_ns, whole=not job.cancelled)
     return RunResult(
         reason="length" if length and answer.stop_string is None else "stop",
         stop_string=answer.stop_string,

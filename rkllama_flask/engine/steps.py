@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 from rkllama_flask.engine.answer import End
 from rkllama_flask.engine.jobs import Generate, Piece
-from rkllama_flask.engine.residency import Loaded
-from rkllama_flask.engine.runs import RESERVED_TOKENS, ContextHolder, run_once
+from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.runs import RESERVED_TOKENS, run_once
 from rkllama_flask.engine.stops import StopMatcher
 from rkllama_flask.engine.utf8 import Utf8Decoder
 from rkllama_flask.errors import ContextLengthExceeded
@@ -79,7 +79,7 @@ class SteppedAnswer:
         counted = self._worked if counted is None else counted
         return counted if self._job.max_tokens is None else min(counted, self._job.max_tokens)
 
-    def run(self, running: ContextHolder) -> RunStatistics:
+    def run(self, running: Running) -> RunStatistics:
         """All the runs; the figures are the first one's, as to the prompt. Raises what run_once and the steps raise."""
         first: RunStatistics | None = None
         while self.end is None and not self._job.finished_early:
@@ -122,7 +122,7 @@ class SteppedAnswer:
     def abort(self) -> None:
         self._model.context.abort()
 
-    def _run(self, step: Step, left: int | None, running: ContextHolder, *, only: bool) -> RunStatistics:
+    def _run(self, step: Step, left: int | None, running: Running, *, only: bool) -> RunStatistics:
         limits = [limit for limit in (step.max_tokens, left) if limit is not None]
         limit_here = not self._model.context.library.per_run_sampling
         run = _Run(self, self._job, min(limits, default=None), limit_here=limit_here)

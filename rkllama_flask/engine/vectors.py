@@ -5,31 +5,28 @@ from array import array
 from collections.abc import Sequence
 
 from rkllama_flask.engine.jobs import Embed
-from rkllama_flask.engine.residency import Loaded
-from rkllama_flask.engine.runs import ContextHolder
+from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.watchdog import prefill_allowance
 from rkllama_flask.errors import ContextLengthExceeded, Draining, TimedOut
 from rkllama_flask.runtime.context import Context, EmbedResult
 
 
-def make_vectors(model: Loaded, job: Embed, *, running: ContextHolder) -> tuple[tuple["array[float]", ...], int]:
+def make_vectors(model: Loaded, job: Embed, *, running: Running) -> tuple[tuple["array[float]", ...], int]:
     """The job's vectors in the order of its prompts, and the tokens of these.
 
     Raises Draining for a job that is not wanted any more, TimedOut, and what Context.embed raises.
     """
     begun = time.monotonic_ns()
     vectors, tokens = [], 0
-    running(model.context)
-    try:
-        for prompt in job.prompts:
+    for prompt in job.prompts:
+        with running(model.context, prefill_allowance(len(prompt), model.speed.prefill_ns)):
             if job.cancelled:
                 raise Draining("The client left before all was embedded.")
             if job.timeout is not None and time.monotonic_ns() - begun > job.timeout * 1e9:
                 raise TimedOut(f"Not all was embedded after {job.timeout:g} seconds.")
             states = _hidden_states(model.context, prompt, truncate=job.truncate)
-            vectors.append(job.pool(states.rows))
-            tokens += states.prompt_tokens
-    finally:
-        running(None)
+        vectors.append(job.pool(states.rows))
+        tokens += states.prompt_tokens
     return tuple(vectors), tokens
 
 

@@ -105,7 +105,7 @@ class Models:
         """The loaded models, the most recently used first."""
         offset = time.time() - time.monotonic()
         found = []
-        for entry in self._engine.status().resident:
+        for entry in self._engine.resident:
             try:
                 model = self._catalog.find(entry.spec.name)
             except (ModelNotFound, ModelUnusable):
@@ -131,7 +131,7 @@ class Models:
 
     def unload(self, model: Model | None = None) -> list[str]:
         """Unload a model, or all; the names of those that were loaded. A running answer ends first."""
-        names = {entry.spec.path: entry.spec.name for entry in self._engine.status().resident}
+        names = {entry.spec.path: entry.spec.name for entry in self._engine.resident}
         paths = self._wait(Unload(path=model.path if model else None))
         assert isinstance(paths, list)
         return [names.get(path, path.stem) for path in paths]
@@ -161,7 +161,7 @@ class Models:
         `replace_process` ends this process so that its supervisor starts another; called on a native thread.
         """
         self._engine.start(replace_process=replace_process)
-        if self._default_model and not self._engine.status().resident:
+        if self._default_model and not self._engine.resident:
             try:
                 model = self._catalog.find(self._default_model)
             except RkllamaError as error:  # the others can be used all the same
@@ -203,7 +203,7 @@ class Models:
             raise ModelUnusable(found.blocking, param="model")
 
     def _loaded(self, model: Model) -> ResidentModel | None:
-        for entry in self._engine.status().resident:
+        for entry in self._engine.resident:
             if entry.spec.path == model.path and entry.spec.identity == model.identity:
                 return entry
         return None

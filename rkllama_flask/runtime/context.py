@@ -157,6 +157,11 @@ class Context:
             run.aborted = True
             self.library.calls.abort(self._handle)
 
+    def progress(self) -> int:
+        """Tokens of the run going on, 0 between runs; any thread may ask."""
+        run = self._run
+        return 0 if run is None else run.tokens
+
     def kv_size(self) -> int:
         """Tokens in the KV cache."""
         sizes = (c_int * 1)()

@@ -1,0 +1,108 @@
+"""The jobs that wait, in the order of their turns. The owner of the list guards each call with its lock."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rkllama_flask.engine.jobs import Embed, Generate, Job
+from rkllama_flask.engine.residency import Loaded
+from rkllama_flask.engine.speeds import CHARACTERS_PER_TOKEN
+from rkllama_flask.engine.turns import LONGEST_OVERTAKING, MOST_OVERTAKINGS, Candidate, choose, in_turn
+from rkllama_flask.promptcache.prefix import common_prefix, content
+
+_WINDOW = 16
+"""Jobs that are looked at to find the next one: comparing prompts takes time in which nothing runs."""
+
+
+@dataclass(eq=False)
+class Entry:
+    """A job that waits. Times are monotonic seconds."""
+
+    job: Job
+    overtaken: int = 0
+    overtaken_since: float = 0.0
+
+
+class WaitingJobs:
+    """A list that knows whose turn it is; `order` is a copy to be looked at without the lock."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._turns: dict[str, int] = {}
+        self._number = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, job: Job) -> None:
+        self._entries.append(Entry(job))
+        if job.client not in self._turns:
+            self._turns[job.client] = next(self._number)
+
+    def remove(self, job: Job) -> bool:
+        """Take a job out that is not to run; says whether it waited."""
+        for index, entry in enumerate(self._entries):
+            if entry.job is job:
+                del self._entries[index]
+                self._forget(job.client)
+                return True
+        return False
+
+    def clear(self) -> list[Job]:
+        """Take all of them out."""
+        jobs = [entry.job for entry in self._entries]
+        self._entries.clear()
+        self._turns.clear()
+        return jobs
+
+    def order(self) -> list[Entry]:
+        """All of them, the one whose turn it is first."""
+        clients = [entry.job.client for entry in self._entries]
+        return [self._entries[index] for index in in_turn(clients, self._turns)]
+
+    def before(self, client: str) -> list[Job]:
+        """Those that would have their turn before one more job of `client`."""
+        turns = {client: max(self._turns.values(), default=0) + 1} | self._turns
+        clients = [*(entry.job.client for entry in self._entries), client]
+        order = in_turn(clients, turns)
+        return [self._entries[index].job for index in order[: order.index(len(self._entries))]]
+
+    def take(self, chosen: Entry, *, now: float) -> bool:
+        """Take out the one that goes next; False if it does not wait any more."""
+        order = self.order()
+        if chosen not in order:
+            return False
+        for entry in order[: order.index(chosen)]:
+            if not entry.overtaken:
+                entry.overtaken_since = now
+            entry.overtaken += 1
+        self._entries.remove(chosen)
+        client = chosen.job.client
+        self._turns[client] = next(self._number)
+        self._forget(client)
+        return True
+
+    def _forget(self, client: str) -> None:
+        if not any(entry.job.client == client for entry in self._entries):
+            self._turns.pop(client, None)
+
+
+def next_of(order: Sequence[Entry], models: Sequence[Loaded], *, now: float) -> Entry:
+    """The one that goes next, given what the loaded models hold."""
+    window = order[:_WINDOW]
+    return window[choose([_candidate(entry, models, now) for entry in window])]
+
+
+def _candidate(entry: Entry, models: Sequence[Loaded], now: float) -> Candidate:
+    job = entry.job
+    if not isinstance(job, Generate | Embed):  # what an operator asks for comes in its turn, neither sooner nor later
+        return Candidate(switches=True, spared=0, firm=True)
+    model = next((model for model in models if model.serves(job.spec, job.context_length)), None)
+    spared = 0
+    if model is not None and isinstance(job, Generate):
+        prompt = content(job.prompt)
+        spared = common_prefix(model.held, prompt)
+        if isinstance(prompt, str):
+            spared //= CHARACTERS_PER_TOKEN
+    late = entry.overtaken > 0 and now - entry.overtaken_since > LONGEST_OVERTAKING
+    return Candidate(switches=model is None, spared=spared, firm=late or entry.overtaken >= MOST_OVERTAKINGS)

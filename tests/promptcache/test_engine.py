@@ -334,7 +334,8 @@ def test_a_prompt_that_crashed_the_process_while_it_was_saved_is_refused(
     from rkllama_flask.engine.cache_writer import hash_of
 
     key = f"save:{hash_of(Draft('', '', 'named', OPENING, '', 0))}"
-    (tmp_path / "journal").write_text(f'{{"crashes": {{"{key}": 1}}, "doing": "{key}"}}')
+    (tmp_path / "journal").write_text(f'{{"crashes": {{"{key}": 1}}}}')
+    (tmp_path / "journal.doing").write_text(f"{key}\n")
     again = make_engine(journal_path=tmp_path / "journal")
     with pytest.raises(ModelUnusable, match="crashed"):
         save(again, spec, OPENING)

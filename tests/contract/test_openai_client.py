@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import openai
+import pydantic
 import pytest
 
 from tests.contract.openai_spec import check
@@ -86,6 +87,29 @@ def test_several_choices(client: openai.OpenAI) -> None:
     assert [choice.message.content for choice in completion.choices] == ["w0 w1 w2"] * 3
     _, chunks = read(client.chat.completions.create(model="scripted", messages=messages, n=2, stream=True))
     assert {choice["index"] for chunk in chunks for choice in chunk["choices"]} == {0, 1}
+
+
+class weather(pydantic.BaseModel):
+    """The weather in a city."""
+
+    city: str
+
+
+def test_a_call_is_parsed_and_its_result_goes_back(client: openai.OpenAI) -> None:
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+    tools: Any = [openai.pydantic_function_tool(weather)]
+    asked = saying(script(text=f"Let me look.\n{call}"))
+    parsed = client.chat.completions.parse(model="scripted", messages=asked, tools=tools).choices[0].message
+    with client.chat.completions.stream(model="scripted", messages=asked, tools=tools) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    for message in (parsed, streamed):
+        assert (message.content or "").strip() == "Let me look."
+        assert message.tool_calls is not None
+        assert message.tool_calls[0].function.parsed_arguments == weather(city="Köln")
+    result = {"role": "tool", "tool_call_id": parsed.tool_calls[0].id, "content": script(text="It rains.")}  # type: ignore[index]
+    told = [*asked, parsed.model_dump(exclude_none=True), result]
+    answer = client.chat.completions.create(model="scripted", messages=told, tools=tools)
+    assert answer.choices[0].message.content == "It rains."
 
 
 def test_completions(client: openai.OpenAI) -> None:

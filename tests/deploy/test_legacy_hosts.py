@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.conftest import scripted_library
 from tests.deploy.proxies import changed, installed
@@ -111,6 +112,11 @@ def test_a_client_that_leaves_a_flowing_stream_stops_the_runtime(server: Server)
     wait_until(lambda: not busy(server), 10)
     last = [line for line in server.calls if line.split()[3] == "run_end"][-1]
     assert int(last.split("tokens=")[1].split()[0]) < 3000
+
+
+def test_a_body_over_the_limit_is_refused_in_the_shape_of_its_api(server: Server) -> None:
+    answer = requests.post(f"{server.url}/v1/chat/completions", data=b" " * ((32 << 20) + 1), timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
 
 
 @pytest.mark.parametrize("server", [uwsgi], indirect=True)

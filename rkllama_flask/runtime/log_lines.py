@@ -97,7 +97,7 @@ _REASONS = (
         "A context of {0} tokens was asked for, but the model was converted for {1} at most: ask for less.",
     ),
     _known(
-        r"target_platform does not match the real platform",
+        r"(?:model's )?target_platform does not match the real platform",
         ModelUnusable,
         "The model was converted for another Rockchip chip: take the file for this board's.",
     ),

@@ -185,6 +185,7 @@ def _model(
         eos_token_ids=tuple(dict.fromkeys(ids)),
         tokenizer_path=side.tokenizer_path,
         recommended_sampling=side.sampling,
+        special_tokens=side.special_tokens,
         modelfile=entry.modelfile,
         metadata=inside.metadata,
     )

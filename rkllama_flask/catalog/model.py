@@ -42,7 +42,8 @@ class Model:
     the file's content can have (size, inode, times of change). `size` is in bytes, `modified_at` in Unix seconds,
     `context_length` in tokens. Facts that are not known are None: nothing is invented. `digest` is 64 hex digits.
     `chat_template` is the one in force, the Modelfile's before any other. `recommended_sampling` is what the model's
-    makers advise in generation_config.json; `modelfile.sampling` goes before it.
+    makers advise in generation_config.json; `modelfile.sampling` goes before it. `special_tokens` are those that
+    tokenizer_config.json lists.
     """
 
     name: str
@@ -65,5 +66,6 @@ class Model:
     eos_token_ids: tuple[int, ...] = ()
     tokenizer_path: Path | None = None
     recommended_sampling: Sampling = Sampling()
+    special_tokens: tuple[str, ...] = ()
     modelfile: Modelfile = Modelfile()
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -33,6 +33,7 @@ class SideFacts:
     model_type: str | None = None
     embedding_length: int | None = None
     block_count: int | None = None
+    special_tokens: tuple[str, ...] = ()
 
 
 def read_side_files(paths: Mapping[str, Path], warn: Callable[[str], None]) -> SideFacts:
@@ -55,6 +56,7 @@ def read_side_files(paths: Mapping[str, Path], warn: Callable[[str], None]) -> S
         model_type=_string(config.get("model_type")),
         embedding_length=_count(config.get("hidden_size")),
         block_count=_count(config.get("num_hidden_layers")),
+        special_tokens=_special_tokens(tokenizer.get("added_tokens_decoder")),
     )
 
 
@@ -100,6 +102,11 @@ def _id_of(token: str | None, decoder: Any) -> tuple[int, ...]:
         return ()
     found = [key for key, value in decoder.items() if _token(value) == token]
     return tuple(int(key) for key in found if str(key).isdecimal())
+
+
+def _special_tokens(decoder: Any) -> tuple[str, ...]:
+    found = (_token(value) for value in decoder.values()) if isinstance(decoder, dict) else ()
+    return tuple(token for token in found if token)
 
 
 def _ids(value: Any) -> tuple[int, ...]:

@@ -5,6 +5,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
+from rkllama_flask.catalog.model import Model
 from rkllama_flask.generation.segments import Prompt, Segment
 
 
@@ -23,6 +24,17 @@ _FORMS = (
     _Form("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek-Coder
     _Form("[SUFFIX]", "[PREFIX]", "", suffix_first=True),  # Codestral
 )
+
+
+_GGUF_IDS = (("fim_pre", "fim_suf", "fim_mid"), ("prefix", "suffix", "middle"))
+
+
+def fills_gaps(model: Model) -> bool:
+    """Whether a model's files name tokens for this: known without its tokenizer, so some that could are left out."""
+    if infill("", "", model.special_tokens) is not None:
+        return True
+    keys = ([f"tokenizer.ggml.{name}_token_id" for name in names] for names in _GGUF_IDS)
+    return any(all(key in model.metadata for key in group) for group in keys)
 
 
 def infill(prefix: str, suffix: str, special_strings: Collection[str]) -> Prompt | None:

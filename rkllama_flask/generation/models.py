@@ -17,6 +17,7 @@ from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.residency import ResidentModel
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, NoModelYet, RkllamaError
 from rkllama_flask.generation.following import TICK
+from rkllama_flask.generation.infill import fills_gaps
 from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.runtime.sampling import Sampling
@@ -150,7 +151,8 @@ class Models:
         template = ChatTemplate.for_model(model)
         tools = ("tools",) if template.supports_tools else ()
         thinking = ("thinking",) if template.supports_thinking else ()
-        return (*found, *tools, *thinking)
+        insert = ("insert",) if fills_gaps(model) else ()
+        return (*found, *tools, *thinking, *insert)
 
     def status(self) -> EngineStatus:
         return self._engine.status()

@@ -107,6 +107,12 @@ def test_end_tokens_are_found_where_they_are_said(
     assert catalog.find("m").eos_token_ids == ids
 
 
+def test_the_special_tokens_of_the_tokenizer_are_known(models: Path, catalog: Catalog) -> None:
+    decoder = '{"9": {"content": "<|fim_prefix|>", "special": true}, "8": "F", "7": {}, "6": 5}'
+    folder(models, "m", tokenizer_config=f'{{"added_tokens_decoder": {decoder}}}')
+    assert catalog.find("m").special_tokens == ("<|fim_prefix|>", "F")
+
+
 def test_of_several_templates_the_default_is_taken(models: Path, catalog: Catalog) -> None:
     listed = '[{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]'
     folder(models, "m", tokenizer_config=f'{{"chat_template": {listed}}}')

@@ -7,7 +7,7 @@ import pytest
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import UnsupportedRequest
-from rkllama_flask.generation.infill import infill
+from rkllama_flask.generation.infill import fills_gaps, infill
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
 from tests.generation.data.cases import byte_tokenizer, make_model
@@ -56,3 +56,13 @@ def test_a_model_that_knows_no_gaps_refuses() -> None:
 def test_token_ids_have_no_suffix(coder: Model) -> None:
     with pytest.raises(UnsupportedRequest, match="text"):
         built(coder, (1, 2))
+
+
+def test_what_a_models_files_say_of_it() -> None:
+    assert fills_gaps(make_model(special_tokens=MARKS))
+    for names in (("fim_pre", "fim_suf", "fim_mid"), ("prefix", "suffix", "middle")):
+        ids = {f"tokenizer.ggml.{name}_token_id": number for number, name in enumerate(names)}
+        assert fills_gaps(make_model(metadata=ids))
+        ids.popitem()
+        assert not fills_gaps(make_model(metadata=ids))
+    assert not fills_gaps(make_model())

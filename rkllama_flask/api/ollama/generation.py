@@ -17,7 +17,7 @@ from rkllama_flask.api.ollama.names import find_model, full_name, quoted, requir
 from rkllama_flask.api.ollama.neutral import messages_of, tools_of
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.ollama.schemas import AnswerSchema, ChatSchema, GenerateSchema, model_name
-from rkllama_flask.api.ollama.truncation import FittingAnswer
+from rkllama_flask.api.ollama.truncation import FittingAnswer, without_beginning, without_oldest_turns
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
@@ -63,8 +63,10 @@ def generate() -> Response:
     if not fields["prompt"]:
         return _load(ask)
     request = _request(ask)
-    if fields["raw"]:
-        return _answer(ask, replace(request, prompt=fields["prompt"]))
+    if fields["raw"] or fields["suffix"]:  # a gap leaves no room for a conversation around it
+        dropped = tuple(name for name in ("system", "template", "context") if fields[name])
+        ask = replace(ask, unapplied=(*ask.unapplied, *dropped))
+        return _answer(ask, replace(request, prompt=fields["prompt"], suffix=fields["suffix"]))
     system = (Message("system", fields["system"]),) if fields["system"] else ()
     request = replace(
         request,
@@ -134,7 +136,7 @@ def _thinking(ask: _Ask) -> bool | str | None:
 
 
 def _answer(ask: _Ask, request: GenerationRequest, ending: Callable[[str], Fields] | None = None) -> Response:
-    events = _events(request, truncate=ask.fields["truncate"])
+    events = _events(ask, request)
     heartbeat = services().settings.ndjson_heartbeat
     lines = AnswerLines(ask.name, ask.shape, begun=ask.begun, ending=ending, heartbeat=heartbeat)
     if ask.fields["stream"]:
@@ -144,9 +146,17 @@ def _answer(ask: _Ask, request: GenerationRequest, ending: Callable[[str], Field
     return response
 
 
-def _events(request: GenerationRequest, *, truncate: bool) -> Events[Content]:
+def _events(ask: _Ask, request: GenerationRequest) -> Events[Content]:
+    """Those of an answer to as much of the request as the context has room for, unless that isn't wanted."""
     generate: Callable[[GenerationRequest], Events[Content]] = services().inference.generate
-    return FittingAnswer(generate, request) if truncate and request.messages else generate(request)
+    if not ask.fields["truncate"]:
+        return generate(request)
+    if ask.shape is chat_shape:
+        return FittingAnswer(generate, request, without_oldest_turns)
+    # Ollama cuts a plain prompt only where it may shift the context.
+    return (
+        generate(request) if ask.fields.get("shift") is False else FittingAnswer(generate, request, without_beginning)
+    )
 
 
 def _context(inference: Inference, request: GenerationRequest) -> Callable[[str], Fields]:

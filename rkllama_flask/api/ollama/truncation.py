@@ -1,4 +1,4 @@
-"""Conversations that have outgrown the context: their oldest turns are left out, as many as it takes."""
+"""What has outgrown the context: of a conversation the oldest turns are left out, of a plain prompt its beginning."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,20 +9,23 @@ from rkllama_flask.generation.events import Content, Waiting
 from rkllama_flask.generation.request import GenerationRequest, Message
 
 Generate = Callable[[GenerationRequest], Events[Content]]
+Shorten = Callable[[GenerationRequest, ContextLengthExceeded], GenerationRequest]
+"""A request of which less is left, where the one before had too many tokens. Raises the error if nothing can go."""
 
 ROOM_FOR_ANSWER = 1 / 4
 """The part of the context that a shortened conversation leaves free."""
 
 
 class FittingAnswer:
-    """The events of an answer to as much of a conversation as fits.
+    """The events of an answer to as much of a request as fits.
 
     How much has to go is judged from the counts that come with the refusal, which is exact, and from the length of the
-    messages; a conversation that is still too long is shortened again. Raises what `generate` and its events raise.
+    texts; what is still too long is shortened again. Raises what `generate` and its events raise.
     """
 
-    def __init__(self, generate: Generate, request: GenerationRequest) -> None:
+    def __init__(self, generate: Generate, request: GenerationRequest, shorten: Shorten) -> None:
         self._generate = generate
+        self._shorten = shorten
         self.request = request
         self._begun = False
         self._events = self._begin()
@@ -41,7 +44,7 @@ class FittingAnswer:
             self._events.close()
             if self._begun:
                 raise
-            self.request = _shortened(self.request, error)
+            self.request = self._shorten(self.request, error)
         else:
             self._begun |= not isinstance(event, Waiting)
             return event
@@ -55,18 +58,43 @@ class FittingAnswer:
         try:
             return self._generate(self.request)
         except ContextLengthExceeded as error:
-            self.request = _shortened(self.request, error)
+            self.request = self._shorten(self.request, error)
         return self._begin()  # not deep: each time at least a quarter goes
 
 
-def _shortened(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
+def without_oldest_turns(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
     """The request without its oldest turns; every system message and the last message stay. Raises `error`."""
     messages = request.messages or ()
     shorter = [kept for kept in (_without_oldest(messages, at) for at in _beginnings(messages)) if kept != messages]
     if not shorter:
         raise error
-    wanted = _length(messages) * error.limit * (1 - ROOM_FOR_ANSWER) / max(error.prompt_tokens, 1)
+    wanted = _length(messages) * _share(error)
     return replace(request, messages=next((kept for kept in shorter if _length(kept) <= wanted), shorter[-1]))
+
+
+def without_beginning(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
+    """The request without the beginning of its context, and then of its prompt. Raises `error`."""
+    excess = error.prompt_tokens - int(error.limit * (1 - ROOM_FOR_ANSWER))
+    if request.context:
+        return replace(request, context=request.context[excess:])
+    if request.messages:
+        *before, last = request.messages
+        return replace(request, messages=(*before, replace(last, content=_end_of(last.content, error))))
+    if not isinstance(request.prompt, str):
+        raise error
+    return replace(request, prompt=_end_of(request.prompt, error))
+
+
+def _end_of(text: str, error: ContextLengthExceeded) -> str:
+    keep = int(len(text) * _share(error))
+    if not keep:
+        raise error
+    return text[-keep:]
+
+
+def _share(error: ContextLengthExceeded) -> float:
+    """How much of what was too long may stay."""
+    return error.limit * (1 - ROOM_FOR_ANSWER) / max(error.prompt_tokens, 1)
 
 
 def _beginnings(messages: tuple[Message, ...]) -> list[int]:

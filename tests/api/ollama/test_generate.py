@@ -122,10 +122,19 @@ def test_a_context_is_a_list_of_token_ids(api: OllamaApi, context: Any) -> None:
     assert refuse(api, context=context) == "context must be a list of token ids"
 
 
-def test_a_prompt_that_is_too_long_is_refused(api: OllamaApi) -> None:
+def test_a_prompt_that_is_too_long_is_refused_where_nothing_may_be_left_out(api: OllamaApi) -> None:
     api.inference.early = ContextLengthExceeded(5000, 4092)
-    assert refuse(api).startswith("the prompt is longer than the context length")
-    assert refuse(api, raw=True).startswith("the prompt is longer than the context length")
+    for field in ({"truncate": False}, {"shift": False}):
+        assert refuse(api, **field).startswith("the prompt is longer than the context length")
+        assert refuse(api, raw=True, **field).startswith("the prompt is longer than the context length")
+
+
+def test_what_comes_before_a_gap_and_behind_it(api: OllamaApi) -> None:
+    api.inference.abilities = ("completion", "insert")
+    request = requested(api, suffix="end")
+    assert (request.messages, request.prompt, request.suffix) == (None, "Once", "end")
+    response = api.post("/api/generate", {"model": "tiny", "prompt": "Once", "suffix": "end", "system": "Be brief."})
+    assert response.headers["X-Unapplied-Parameters"] == "system"
 
 
 def test_empty_strings_are_as_if_they_were_not_sent(api: OllamaApi) -> None:

@@ -28,6 +28,7 @@ class CountingInference(OllamaInference):
 
     def generate(self, request: GenerationRequest) -> Any:
         tokens = sum(len(message.content) for message in request.messages or ())
+        tokens += len(request.prompt or "") + len(request.context)
         error = ContextLengthExceeded(tokens, self.limit) if tokens > self.limit else None
         self.requests.append(request)
         if error and not self.late:
@@ -52,6 +53,31 @@ def post(api: OllamaApi, messages: list[dict[str, Any]], **fields: Any) -> Any:
 
 def kept(inference: CountingInference) -> list[str]:
     return [message.content.strip() for message in inference.requests[-1].messages or ()]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+def test_of_a_plain_prompt_the_beginning_goes(
+    api: OllamaApi, counting: CountingInference, stream: bool, raw: bool
+) -> None:
+    prompt = "".join(map(str, range(500)))
+    response = api.post("/api/generate", {"model": "tiny", "prompt": prompt, "stream": stream, "raw": raw})
+    assert response.status_code == 200, response.text
+    request = counting.requests[-1]
+    left = request.prompt if raw else (request.messages or ())[-1].content
+    assert isinstance(left, str)
+    assert prompt.endswith(left)
+    assert 70 < len(left) <= 75
+
+
+def test_a_system_prompt_stays_and_a_context_goes_first(api: OllamaApi, counting: CountingInference) -> None:
+    body = {"model": "tiny", "prompt": "x" * 40, "system": "Be brief.", "context": [*range(90)], "stream": False}
+    assert api.post("/api/generate", body).status_code == 200
+    request = counting.requests[-1]
+    assert [message.content for message in request.messages or ()] == ["Be brief.", "x" * 40]
+    assert request.context == tuple(range(64, 90))
+    body = {"model": "tiny", "prompt": "Hi", "system": "x" * 200, "stream": False}
+    assert api.post("/api/generate", body).status_code == 400
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -26,4 +26,7 @@ class Sampling:
 
     def said(self) -> dict[str, int | float]:
         """The parameters that are not None, by name."""
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
+
+
+_NAMES = tuple(field.name for field in fields(Sampling))

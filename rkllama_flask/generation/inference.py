@@ -114,6 +114,11 @@ class Inference(Models):
             on_end=self._observe(),
         )
 
+    def examine(self, request: GenerationRequest) -> None:
+        """Raise what is wrong with the prompt of a request that will be generated later. Queues nothing."""
+        tokens = self._prompts.build(self.caches.put_in_front(request)[0]).tokens
+        self._limit(request, tokens, request.context_length or self._context_length(request.model))
+
     def embed(
         self,
         model: Model,

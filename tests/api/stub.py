@@ -73,6 +73,7 @@ class StubInference:
     early: Exception | None = None
     unapplied: tuple[str, ...] = ()
     requests: list[GenerationRequest] = field(default_factory=list)
+    examined: list[GenerationRequest] = field(default_factory=list)
     generations: list[StubGeneration] = field(default_factory=list)
     embedded: list[tuple[Model, Sequence[Any], dict[str, Any]]] = field(default_factory=list)
     loaded: list[Model] = field(default_factory=list)
@@ -101,6 +102,9 @@ class StubInference:
         script = self.scripts.pop(0) if self.scripts else self.script
         self.generations.append(StubGeneration(script, self.unapplied, self.count_tokens(request)))
         return self.generations[-1]
+
+    def examine(self, request: GenerationRequest) -> None:
+        self.examined.append(request)
 
     def embed(
         self, model: Model, inputs: Sequence[str | Sequence[int]], *, dimensions: int | None = None, **options: Any

@@ -120,6 +120,16 @@ def test_completions(client: openai.OpenAI) -> None:
         assert "".join(chunk.choices[0].text for chunk in stream) == "w0 w1 w2"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("last", ["", [1] * 5000])
+def test_a_wrong_prompt_among_several_is_refused_before_the_first_is_answered(
+    client: openai.OpenAI, last: Any, stream: bool
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.completions.create(model="scripted", prompt=[[5, 6], last], stream=stream)
+    assert refusal.value.param == "prompt"
+
+
 def test_token_ids_are_a_prompt(client: openai.OpenAI) -> None:
     completion = client.completions.create(model="scripted", prompt=[5, 6, 7])
     assert completion.usage is not None

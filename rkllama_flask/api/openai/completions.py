@@ -44,6 +44,8 @@ def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response
     count = len(prompts) * per_prompt
     echoes = tuple(_text(model, prompt) for prompt in prompts for _ in range(per_prompt)) if fields["echo"] else ()
     requests = [_request(model, prompt, fields) for prompt in prompts for _ in range(per_prompt)]
+    for request in requests[per_prompt::per_prompt]:
+        services().inference.examine(request)  # its turn comes after others have been answered: too late to refuse it
     choices = Choices(services().inference.generate, requests)
     head = Head.of(model, "cmpl")
     if fields["stream"]:

@@ -1,13 +1,15 @@
 """What becomes of one request, gathered until its response is closed: for who counts, and for who keeps a log.
 
-A stream goes on after Flask has forgotten its request, so the record is handed to whatever goes on with it.
+A stream goes on after Flask has forgotten its request, and may begin further answers. It does so in the greenlet or
+thread that took the request, so the record is also kept in a context variable, until the next request there.
 """
 
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import cast
 
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Response, g, request
 
 from rkllama_flask.api.context import client_name, request_id
 from rkllama_flask.errors import RkllamaError
@@ -16,6 +18,8 @@ from rkllama_flask.generation.following import OnEnd, nobody
 
 MAX_ADDRESS = 60
 """Characters of an address that are kept: a proxy's header may hold anything."""
+
+_latest: ContextVar["Record"] = ContextVar("record")
 
 
 @dataclass
@@ -48,12 +52,14 @@ def record() -> Record:
         rule = request.url_rule
         route = rule.rule if rule else ""
         g.record = Record(request_id(), request.method, request.path, route, address=client_name()[:MAX_ADDRESS])
+        _latest.set(g.record)
     return cast(Record, g.record)
 
 
 def observe() -> OnEnd:
-    """Who hears of the end of what is being asked for: the current request's record."""
-    return record().answers.append if has_request_context() else nobody
+    """Who hears of the end of what is being asked for: the record of the request that asks, if one does."""
+    found = _latest.get(None)
+    return found.answers.append if found else nobody
 
 
 def install(app: Flask) -> None:

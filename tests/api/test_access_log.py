@@ -83,6 +83,13 @@ def test_the_fields_are_those_that_are_documented(scripted: Server) -> None:
     assert [*json.loads(re.findall(r"```json\n(.*?)```", section, re.DOTALL)[0])] == documented
 
 
+def test_all_answers_of_a_stream_are_in_its_line(scripted: Server) -> None:
+    name = f"several-{scripted.port}"
+    body = chat("<<script tokens=4>>", stream=True, n=3)
+    assert scripted.post("/v1/chat/completions", body, headers={"X-Request-Id": name}).ok
+    assert line_of(scripted, name)["completion_tokens"] == 12
+
+
 def test_a_client_that_leaves_is_seen(scripted: Server) -> None:
     name = f"gone-{scripted.port}"
     body = chat("<<script tokens=3000 decode_ms=5>>", stream=True)

@@ -19,6 +19,7 @@ def register(app: Flask) -> None:
         ops,
         record,
         security,
+        ui,
     )
 
     app.url_map.converters["model"] = models.NameConverter
@@ -30,6 +31,7 @@ def register(app: Flask) -> None:
     errors.install(app, [openai.dialect, ollama.dialect, anthropic.dialect])
     app.register_blueprint(ops.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(ui.blueprint)
     app.register_blueprint(ollama.blueprint)
     for blueprint in (openai.blueprint, anthropic.blueprint, models.blueprint, cache.blueprint):
         app.register_blueprint(blueprint, url_prefix="/v1")

@@ -17,7 +17,7 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.modelfile import Written, inherit, parse
 from rkllama_flask.catalog.pulled import pulled_names
 from rkllama_flask.catalog.uploaded import NOTHING, Uploaded
-from rkllama_flask.catalog.weights_hash import hash_in_child, hash_key, known_hashes, remember_hash
+from rkllama_flask.catalog.weights_hash import hash_key, known_hashes
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 
 LOOK_AGAIN = 1.0
@@ -115,28 +115,6 @@ class Catalog:
         """The Modelfile that `create` would make the same model of; it names no place outside the models folder."""
         return modelfile_text(self._entry(model.name), self.models_dir)
 
-    def hash_weights(self, name: str) -> str:
-        """sha256 of a model's weights, of the first file if they are split. Takes minutes where it isn't known yet.
-
-        Raises ModelNotFound, InvalidRequest, and RkllamaError where they can't be read.
-        """
-        entry = self._entry(name)
-        key = hash_key(Path(entry.weights).name, entry.stamp)
-        known = known_hashes(self.models_dir).get(key)
-        if known:
-            return known
-        try:
-            sha256 = hash_in_child(self.models_dir / entry.weights)
-        except OSError as error:
-            raise RkllamaError(str(error)) from error
-        self._keep_hash(key, sha256)
-        return sha256
-
-    def remember_hash(self, name: str, sha256: str) -> None:
-        """Keep a hash of a model's weights that is known from elsewhere. Raises as `hash_weights`, and ValueError."""
-        entry = self._entry(name)
-        self._keep_hash(hash_key(Path(entry.weights).name, entry.stamp), sha256)
-
     def refresh(self) -> None:
         """Look at the disk now, and at what is remembered of its files."""
         with self._lock:
@@ -159,14 +137,6 @@ class Catalog:
         with self._lock:
             model = self.find(name, param=param)  # may look at the disk, and so comes first
             return self._shelf.entries[model.name]
-
-    def _keep_hash(self, key: str, sha256: str) -> None:
-        try:
-            remember_hash(self.models_dir, key, sha256)
-        except OSError as error:
-            raise RkllamaError(f"The models folder can't be changed: {error.strerror or error}.") from error
-        with self._lock:
-            self._assemble(self._shelf.listing)
 
     def _made(self, written: Written, uploaded: Uploaded) -> Entry:
         files = Files(self._shelf.listing, self.models_dir)

@@ -1,15 +1,11 @@
-"""sha256 of weights: computed once, by a child process, and kept in small files under `.rkllama/sha256`.
+"""sha256 of weights, known from the hub or from an upload, and kept in small files under `.rkllama/sha256`.
 
-Hashing gigabytes takes minutes on a board, so no request ever waits for it. As a program,
-`python -m rkllama_flask.catalog.weights_hash FILE` prints the hash of one file.
+Nothing is ever hashed for its own sake: that takes minutes on a board.
 """
 
 import hashlib
-import os
 import re
 import secrets
-import subprocess
-import sys
 from pathlib import Path
 
 from rkllama_flask.catalog.listing import Stamp
@@ -47,26 +43,3 @@ def remember_hash(models_dir: Path, key: str, sha256: str) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-
-
-def hash_in_child(path: Path) -> str:
-    """The hash of a file, from a process of its own, at low priority. Raises OSError where it can't be read."""
-    command = [sys.executable, "-m", "rkllama_flask.catalog.weights_hash", str(path)]
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
-    if done.returncode:
-        raise OSError(f"{path.name} can't be hashed: {done.stderr.strip().splitlines()[-1:]}")
-    return done.stdout.strip()
-
-
-def main() -> None:
-    os.nice(10)
-    digest = hashlib.sha256()
-    with Path(sys.argv[1]).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    sys.stdout.write(f"{digest.hexdigest()}\n")
-
-
-if __name__ == "__main__":
-    main()

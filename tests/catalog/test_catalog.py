@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +9,8 @@ import pytest
 
 from rkllama_flask.catalog import assembly
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.listing import Stamp
+from rkllama_flask.catalog.weights_hash import hash_key, remember_hash
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable
 from tests.catalog.conftest import Clock
 from tests.catalog.gguf_files import gguf_bytes, write_llama
@@ -367,28 +368,21 @@ def test_a_digest_is_64_hex_digits_and_changes_with_the_content(models: Path, ca
     assert catalog.find("a").digest != first
 
 
-def test_weights_are_hashed_once_by_a_child_and_the_hash_makes_the_digest(
-    models: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+def test_a_hash_that_is_known_makes_the_digest_until_the_file_changes(
+    models: Path, catalog: Catalog, clock: Clock
 ) -> None:
     path = models / "a.rkllm"
     path.write_bytes(b"weights")
     digest = catalog.find("a").digest
-    sha256 = catalog.hash_weights("a")
-    assert sha256 == hashlib.sha256(b"weights").hexdigest()
-    hashed = catalog.find("a").digest
-    assert hashed != digest
-    monkeypatch.setattr("rkllama_flask.catalog.catalog.hash_in_child", lambda _: pytest.fail("hashed again"))
-    assert catalog.hash_weights("a") == sha256
-    assert Catalog(models).find("a").digest == hashed
-
-
-def test_a_hash_that_is_known_from_a_download_is_kept(models: Path, catalog: Catalog, clock: Clock) -> None:
-    path = models / "a.rkllm"
-    path.write_bytes(b"weights")
-    catalog.remember_hash("a", "ab" * 32)
-    assert catalog.hash_weights("a") == "ab" * 32
+    remember_hash(models, hash_key("a.rkllm", Stamp.of(path.stat())), "ab" * 32)
+    catalog.refresh()
+    known = catalog.find("a").digest
+    assert known != digest
+    assert catalog.find_weights("ab" * 32) == path
+    assert Catalog(models).find("a").digest == known
     path.write_bytes(b"other weights")
     clock.now += 1
-    assert catalog.hash_weights("a") != "ab" * 32
+    assert catalog.find("a").digest not in (digest, known)
+    assert catalog.find_weights("ab" * 32) is None
     with pytest.raises(ValueError):
-        catalog.remember_hash("a", "../../x")
+        remember_hash(models, "key", "../../x")

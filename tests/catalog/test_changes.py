@@ -405,8 +405,6 @@ def test_hostile_names_are_refused_everywhere(base: Path, models: Path, catalog:
         lambda: catalog.create(name, "FROM base"),
         lambda: catalog.create("x", Written(name)),
         lambda: catalog.delete(name),
-        lambda: catalog.hash_weights(name),
-        lambda: catalog.remember_hash(name, "0" * 64),
     ]
     for call in calls:
         with pytest.raises(InvalidRequest):

@@ -31,16 +31,6 @@ class BuildFailed(Exception):
     """The reason, for a person."""
 
 
-def engine_library() -> Path:
-    """llama.cpp as xllamacpp packages it; the CPU runtime opens it at run time."""
-    found = importlib.util.find_spec("xllamacpp")
-    places = found.submodule_search_locations if found else None
-    for place in places or []:
-        for library in Path(place).glob("xllamacpp*.so"):
-            return library
-    raise BuildFailed("The package xllamacpp is missing: pip install -r requirements-cpu.txt")
-
-
 def compiler(variable: str, names: tuple[str, ...], zig: str) -> list[str]:
     if os.environ.get(variable):
         return shlex.split(os.environ[variable])
@@ -64,7 +54,7 @@ def command(kind: str, family: str, output: Path) -> tuple[list[str], list[Path]
     flags = [*WARNINGS, f"-DRKLLM_ABI={family}"]
     if kind == "cpu":
         sources = sorted(NATIVE.glob("cpu_runtime*.cpp"))
-        flags += ["-std=c++17", f'-DXLLAMACPP_SO="{engine_library()}"']
+        flags += ["-std=c++17"]
         head = compiler("CXX", ("g++", "clang++", "c++"), "c++")
     else:
         sources = [NATIVE / "abi_probe.c"] if kind == "probe" else sorted(NATIVE.glob("scripted_*.c"))

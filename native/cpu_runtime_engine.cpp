@@ -8,10 +8,6 @@
 
 #include "cpu_runtime_log.h"
 
-#ifndef XLLAMACPP_SO
-#error "XLLAMACPP_SO must be the path of xllamacpp's shared library"
-#endif
-
 namespace cpu_runtime {
 namespace {
 
@@ -48,8 +44,11 @@ const Engine* open_engine() {
     static bool ready = false;
     const std::lock_guard<std::mutex> lock(mutex);
     if (ready) return &engine;
-    const char* chosen = std::getenv("RKLLM_CPU_ENGINE");
-    const char* path = chosen && *chosen ? chosen : XLLAMACPP_SO;
+    const char* path = std::getenv("RKLLM_CPU_ENGINE");
+    if (!path || !*path) {
+        say('E', "the CPU engine can't be opened: RKLLM_CPU_ENGINE does not name it (pip install xllamacpp)");
+        return nullptr;
+    }
     /* libgomp reads this when it is loaded; by default its threads spin so long at each barrier that decoding beside
      * other work falls to a tenth. */
     setenv("GOMP_SPINCOUNT", "1000", 0);

@@ -83,7 +83,7 @@ struct Engine {
 
 /* The engine, opened at the first call; nullptr, with the reason said in the log, where it can't be.
  *
- * The library is the one given at compile time, or that of the environment variable RKLLM_CPU_ENGINE. */
+ * The library is that of the environment variable RKLLM_CPU_ENGINE. */
 const Engine* open_engine();
 
 /* What llama.cpp complained of first since forget_complaint(), in this thread; empty if of nothing. Its first error

@@ -15,6 +15,7 @@ from rkllama_flask.engine.engine import Engine
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.promptcache.store import CacheStore
+from rkllama_flask.runtime.cpu_engine import announce_cpu_engine
 from rkllama_flask.services import Services
 from rkllama_flask.settings import Settings
 
@@ -30,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     logs.install(settings.log_level)
     if warning := settings.make_folders():
         logger.warning(warning)
+    announce_cpu_engine()
     catalog = Catalog(settings.models_dir, on_warning=logger.warning)
     cache_store = CacheStore(settings.cache_dir, max_bytes=settings.cache_max_bytes)
     engine = Engine(

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rkllama_flask.runtime.cpu_engine import announce_cpu_engine
 from tests.serving import ROOT, Server, start_server
 
 os.environ["ENV_FILE"] = os.devnull  # the user's own settings are not the tests'
+announce_cpu_engine()  # for those that open the library without the server
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

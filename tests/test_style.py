@@ -60,7 +60,7 @@ def test_only_the_command_line_and_the_pull_speak_to_other_machines() -> None:
     speaking = {"requests", "urllib", "urllib3", "http", "httpx", "httpx2", "huggingface_hub", "ftplib", "smtplib"}
     for path in PACKAGE.rglob("*.py"):
         place = path.relative_to(PACKAGE).parts
-        if place[0] == "cli" or place[:2] == ("catalog", "pull") or path.name == "provision.py":
+        if place[0] in ("cli", "doctor") or place[:2] == ("catalog", "pull") or path.name == "provision.py":
             continue
         found = {module for module in imports(path) if module.split(".")[0] in speaking} - {"urllib.parse"}
         assert not found, f"{path}: {found}"

@@ -12,6 +12,8 @@ CHAT = {"model": MODEL, "messages": _CONVERSATION, "max_tokens": 16, "stream": F
 COMPLETION = {"model": MODEL, "prompt": "The capital of France is", "max_tokens": 8}
 EMBEDDING = {"model": MODEL, "input": ["A red apple.", "A green pear."]}
 RESPONSE = {"model": MODEL, "instructions": "Answer briefly.", "input": _QUESTION, "max_output_tokens": 16}
+TOKENIZE = {"model": MODEL, "content": "A red apple."}
+DETOKENIZE = {"model": MODEL, "tokens": [49, 2938]}
 
 MESSAGES = {"model": MODEL, "max_tokens": 16, "system": "Answer briefly.", "messages": _CONVERSATION}
 COUNT = {"model": MODEL, "messages": _CONVERSATION}

@@ -143,6 +143,9 @@ RESPONSE_EVENTS = Stream(
     'data: {"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"Red"}\n\n',
 )
 INPUT_TOKENS = _object({"object": _word("response.input_tokens"), "input_tokens": _INTEGER})
+TOKENS = _object({"tokens": _list(_INTEGER)})
+DETOKENIZED = _object({"content": _STRING})
+PROMPT = _object({"prompt": _STRING})
 
 _MODEL = _object({"id": _STRING, "type": _word("model"), "display_name": _STRING, "created_at": _STRING})
 MODEL = _MODEL | {"description": "Clients that send `anthropic-version` get Anthropic's form, all others OpenAI's."}

@@ -18,6 +18,8 @@ from rkllama_flask.generation.generation import Generation
 from rkllama_flask.generation.models import Models
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
+from rkllama_flask.generation.segments import Prompt, Segment
+from rkllama_flask.generation.tokens import Tokenizer
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 
@@ -154,23 +156,42 @@ class Inference(Models):
         self._engine.submit(job)
         return Embedding(self._engine, job, queue_timeout=self._queue_timeout, on_end=self._observe())
 
-    def count_tokens(self, request: GenerationRequest) -> int | None:
-        """Tokens of the rendered prompt; None for a model without a tokenizer."""
-        return self._prompts.build(self.caches.put_in_front(request)[0]).tokens
+    def count_tokens(self, request: GenerationRequest) -> int:
+        """Tokens of the rendered prompt. Raises UnsupportedRequest for a model without a tokenizer."""
+        self._tokenizer(request.model, "its tokens can't be counted")
+        found = self._prompts.build(self.caches.put_in_front(request)[0]).tokens
+        assert found is not None
+        return found
+
+    def render(self, request: GenerationRequest) -> str:
+        """The prompt that the model would be given, as one text."""
+        content = self._prompts.build(self.caches.put_in_front(request)[0]).content
+        return content if isinstance(content, str) else self.detokenize(request.model, content)
 
     def context_after(self, request: GenerationRequest, answer: str) -> list[int] | None:
         """What a later request can send as `context` to go on after this answer; None without a tokenizer."""
         return self._prompts.after_answer(self.caches.put_in_front(request)[0], answer)
 
-    def tokenize(self, model: Model, text: str) -> list[int] | None:
-        """The text's token ids; None for a model without a tokenizer."""
-        tokenizer = self._prompts.tokenizer(model)
-        return tokenizer.encode(text) if tokenizer else None
+    def tokenize(self, model: Model, text: str, *, special: bool, beginning: bool) -> list[int]:
+        """The text's token ids; `special` strings in it are the tokens of that name, `beginning` adds what the model
+        wants before a text. Raises UnsupportedRequest for a model without a tokenizer.
+        """
+        tokenizer = self._tokenizer(model, "a text can't be cut into tokens")
+        return tokenizer.encode(Prompt((Segment(text, trusted=special),)), add_bos=beginning)
 
-    def detokenize(self, model: Model, ids: Sequence[int]) -> str | None:
-        """The text of token ids; None for a model without a tokenizer."""
+    def detokenize(self, model: Model, ids: Sequence[int], *, param: str = "tokens") -> str:
+        """The text of token ids. Raises InvalidRequest for ids that the model doesn't have, UnsupportedRequest for a
+        model without a tokenizer.
+        """
+        tokenizer = self._tokenizer(model, "token ids can't be turned into text")
+        tokenizer.check(ids, param=param)
+        return tokenizer.decode(ids)
+
+    def _tokenizer(self, model: Model, without: str) -> Tokenizer:
         tokenizer = self._prompts.tokenizer(model)
-        return tokenizer.decode(list(ids)) if tokenizer else None
+        if tokenizer is None:
+            raise UnsupportedRequest(f"The model '{model.name}' has no tokenizer, so {without}.", param="model")
+        return tokenizer
 
     def _limit(self, request: GenerationRequest, prompt_tokens: int | None, context_length: int) -> int:
         """How many tokens the answer may have: the first limit that is said, within what the context has room for.

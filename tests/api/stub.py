@@ -9,7 +9,7 @@ from typing import Any
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.residents import Loads
-from rkllama_flask.errors import InvalidRequest, ModelNotFound
+from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.embeddings import Embeddings
 from rkllama_flask.generation.events import Event, Finished, Text, Timings, Usage, Waiting
 from rkllama_flask.generation.request import GenerationRequest
@@ -100,8 +100,11 @@ class StubInference:
             raise self.early
         self.requests.append(request)
         script = self.scripts.pop(0) if self.scripts else self.script
-        self.generations.append(StubGeneration(script, self.unapplied, self.count_tokens(request)))
+        self.generations.append(StubGeneration(script, self.unapplied, self._prompt_tokens(request)))
         return self.generations[-1]
+
+    def _prompt_tokens(self, request: GenerationRequest) -> int | None:
+        return self.count_tokens(request) if request.model.tokenizer_path else None
 
     def examine(self, request: GenerationRequest) -> None:
         self.examined.append(request)
@@ -138,14 +141,25 @@ class StubInference:
             for model in self.loaded
         ]
 
-    def count_tokens(self, request: GenerationRequest) -> int | None:
-        """A token for each character; None without a tokenizer."""
-        if not request.model.tokenizer_path:
-            return None
+    def count_tokens(self, request: GenerationRequest) -> int:
+        """A token for each character."""
+        self._need_tokenizer(request.model)
         return sum(len(message.content) for message in request.messages or ())
 
-    def detokenize(self, model: Model, ids: Sequence[int]) -> str | None:
-        return "".join(f"<{one}>" for one in ids) if model.tokenizer_path else None
+    def tokenize(self, model: Model, text: str, *, special: bool, beginning: bool) -> list[int]:
+        self._need_tokenizer(model)
+        return [*([special] if beginning else []), *map(ord, text)]
+
+    def detokenize(self, model: Model, ids: Sequence[int], *, param: str = "tokens") -> str:
+        self._need_tokenizer(model)
+        return "".join(f"<{one}>" for one in ids)
+
+    def render(self, request: GenerationRequest) -> str:
+        return "".join(f"<{message.role}>{message.content}" for message in request.messages or ())
+
+    def _need_tokenizer(self, model: Model) -> None:
+        if not model.tokenizer_path:
+            raise UnsupportedRequest(f"The model '{model.name}' has no tokenizer.", param="model")
 
     def status(self) -> Any:
         idle = {"busy": None, "waiting": 0, "expected_wait": 0.0, "resident": (), "crashes": {}, "loads": Loads()}

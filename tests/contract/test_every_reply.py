@@ -255,6 +255,12 @@ def test_token_counts(real: Server) -> None:
     )
     body = {"model": model, "messages": messages}
     anthropic_spec.check(real.post("/v1/messages/count_tokens", body).json(), "MessageTokensCount")
+    counted = real.post("/v1/chat/completions/input_tokens", body).json()
+    openai_spec.check(counted, "TokenCountsResource")
+    prompt = real.post("/apply-template", body).json()["prompt"]
+    tokens = real.post("/tokenize", {"model": model, "content": prompt}).json()["tokens"]
+    assert len(tokens) == counted["input_tokens"]
+    assert real.post("/detokenize", {"model": model, "tokens": tokens}).json()["content"] == prompt
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "embeddings", "responses", "messages"])

@@ -23,7 +23,6 @@ from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
-from rkllama_flask.errors import UnsupportedRequest
 from rkllama_flask.generation.events import Finished
 from rkllama_flask.generation.request import GenerationRequest
 
@@ -59,11 +58,7 @@ def create_message() -> Response:
 @returns(replies.COUNT)
 def count_tokens() -> Response:
     """The tokens of the prompt that a conversation makes. Raises UnsupportedRequest where they can't be counted."""
-    request = generation_request(_count.read(read_json()))
-    count = services().inference.count_tokens(request)
-    if count is None:
-        raise UnsupportedRequest(f"The model '{request.model.name}' has no tokenizer, so its tokens can't be counted.")
-    return jsonify(input_tokens=count)
+    return jsonify(input_tokens=services().inference.count_tokens(generation_request(_count.read(read_json()))))
 
 
 def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:

@@ -52,6 +52,14 @@ def create_chat_completion() -> Response:
     return response
 
 
+@accepts(ChatSchema, examples.CHAT)
+@returns(replies.INPUT_TOKENS)
+def count_chat_tokens() -> Response:
+    """The tokens of the prompt that a conversation makes. Raises UnsupportedRequest where they can't be counted."""
+    count = services().inference.count_tokens(generation_request(_schema.read(read_json())))
+    return jsonify(object="response.input_tokens", input_tokens=count)
+
+
 def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
     """The neutral request for the checked fields of a chat body. Raises what is wrong between fields, ModelNotFound."""
     tools, tool_choice = tools_of(fields)

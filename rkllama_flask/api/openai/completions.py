@@ -18,7 +18,7 @@ from rkllama_flask.api.openai.usage import render_timings, render_usage
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
+from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.generation.request import GenerationRequest
 
 _schema = CompletionSchema()
@@ -72,10 +72,7 @@ def _request(model: Model, prompt: Prompt, fields: Mapping[str, Any]) -> Generat
 
 
 def _text(model: Model, prompt: Prompt) -> str:
-    text = prompt if isinstance(prompt, str) else services().inference.detokenize(model, prompt)
-    if text is None:
-        raise UnsupportedRequest("This model has no tokenizer, so token ids can't be echoed as text.", param="echo")
-    return text
+    return prompt if isinstance(prompt, str) else services().inference.detokenize(model, prompt, param="prompt")
 
 
 def _completion(head: Head, answers: Sequence[Choice], echoes: Sequence[str], per_prompt: int) -> dict[str, Any]:

@@ -65,10 +65,7 @@ def create_response() -> Response:
 @returns(replies.INPUT_TOKENS)
 def count_input_tokens() -> Response:
     """The tokens of the prompt that the items make. Raises UnsupportedRequest where they can't be counted."""
-    request = _request(_schema.read(read_json()))
-    count = services().inference.count_tokens(request)
-    if count is None:
-        raise UnsupportedRequest(f"The model '{request.model.name}' has no tokenizer, so its tokens can't be counted.")
+    count = services().inference.count_tokens(_request(_schema.read(read_json())))
     return jsonify(object="response.input_tokens", input_tokens=count)
 
 

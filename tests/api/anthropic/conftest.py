@@ -9,9 +9,10 @@ from tests.api.conftest import Api
 @pytest.fixture
 def api(api: Api) -> Api:
     """`tiny` has no tokenizer, and every prompt of the other model has 42 tokens."""
+    count = api.inference.count_tokens
 
-    def count_tokens(request: GenerationRequest) -> int | None:
-        return 42 if request.model.tokenizer_path else None
+    def count_tokens(request: GenerationRequest) -> int:
+        return count(request) and 42
 
     api.inference.count_tokens = count_tokens  # type: ignore[attr-defined]
     return api

@@ -110,7 +110,7 @@ def test_echoed_token_ids_are_text(api: Api) -> None:
 def test_token_ids_cannot_be_echoed_without_a_tokenizer(api: Api) -> None:
     response = post(api, echo=True, prompt=[7, 8])
     assert response.status_code == 400
-    assert response.json["error"]["param"] == "echo"
+    assert response.json["error"]["code"] == "unsupported"
 
 
 def test_a_suffix_reaches_the_prompt(api: Api) -> None:

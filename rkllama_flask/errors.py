@@ -19,7 +19,6 @@ RkllamaError                    500
 │   ├── QueueFull
 │   ├── WaitedTooLong
 │   ├── Draining
-│   ├── NoModelYet                    none was named, and one is being loaded or this process replaced
 │   ├── RuntimeBusy                   another process holds the NPU
 │   └── ProcessSpent                  this process can load nothing more; its successor can
 ├── PullFailed                  500   a model could not be fetched; `status` is told where the dialect allows it
@@ -170,10 +169,6 @@ class WaitedTooLong(Unavailable):
 
 class Draining(Unavailable):
     code = "draining"
-
-
-class NoModelYet(Unavailable):
-    code = "no_model_yet"
 
 
 class RuntimeBusy(Unavailable):

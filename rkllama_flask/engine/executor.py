@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rkllama_flask.engine.caches import PromptCaches
 from rkllama_flask.engine.jobs import (
@@ -14,6 +15,7 @@ from rkllama_flask.engine.jobs import (
     Load,
     RunResult,
     SaveCache,
+    Settle,
     Started,
     Unload,
 )
@@ -35,6 +37,15 @@ class Executor:
         self._journal = journal
         self._caches = caches
         self._running = running
+        self._ways: Mapping[type[Job], Callable[[Any], object]] = {
+            Generate: self._generate,
+            Embed: self._embed,
+            SaveCache: self._save_cache,
+            Load: self._load,
+            Unload: lambda job: residents.unload(job.path),
+            Forgive: lambda _: journal.forgive(),
+            Settle: lambda _: None,
+        }
 
     @property
     def models(self) -> Sequence[Loaded]:
@@ -86,24 +97,9 @@ class Executor:
     def perform(self, job: Job) -> object:
         """Carry out one job; what it returns is the job's result. Raises RkllamaError."""
         try:
-            return self._perform(job)
+            return self._ways[type(job)](job)
         finally:
             self._caches.rest()
-
-    def _perform(self, job: Job) -> object:
-        if isinstance(job, Generate):
-            return self._generate(job)
-        if isinstance(job, Load):
-            return self._load(job)
-        if isinstance(job, Unload):
-            return self._residents.unload(job.path)
-        if isinstance(job, Forgive):
-            return self._journal.forgive()
-        if isinstance(job, Embed):
-            return self._embed(job)
-        if isinstance(job, SaveCache):
-            return self._save_cache(job)
-        raise AssertionError(job)
 
     def _load(self, job: Load) -> int:
         started = time.monotonic_ns()

@@ -147,6 +147,11 @@ class Forgive(Job):
     """Forget which loads and requests have crashed the runtime; the result is how many there were."""
 
 
+@dataclass(eq=False, kw_only=True)
+class Settle(Job):
+    """Nothing is done: it is over when what came before it is, a model's restoring too."""
+
+
 class Started(NamedTuple):
     """The run begins. `unapplied` names what the client asked for and this handle can't change; times in ns."""
 

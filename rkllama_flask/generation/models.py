@@ -12,10 +12,10 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine, EngineStatus
-from rkllama_flask.engine.jobs import Done, Failed, Forgive, Job, Load, ModelSpec, Unload
+from rkllama_flask.engine.jobs import Done, Failed, Forgive, Job, Load, ModelSpec, Settle, Unload
 from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.residency import ResidentModel
-from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, NoModelYet, RkllamaError
+from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 from rkllama_flask.generation.following import TICK
 from rkllama_flask.generation.infill import fills_gaps
 from rkllama_flask.generation.templates import ChatTemplate
@@ -86,7 +86,8 @@ class Models:
     def choose(self, name: str | None) -> Model:
         """The model of this name; without one the loaded model, else the default, else the only one on disk.
 
-        Raises ModelNotFound, InvalidRequest where the request has to name one, or NoModelYet while one comes.
+        While one is being loaded or restored it waits for that. Raises ModelNotFound, or InvalidRequest where the
+        request has to name one.
         """
         if name:
             return self.find(name)
@@ -99,7 +100,9 @@ class Models:
         if len(models) == 1:
             return models[0]
         if not ready:
-            raise NoModelYet("No model is loaded yet. Try again in a moment.", retry_after=1)
+            self._wait(Settle())
+            for resident in self.resident():
+                return resident.model
         raise InvalidRequest("Name a model: none is loaded and there is no default.", param="model")
 
     def resident(self) -> list[Resident]:

@@ -26,6 +26,15 @@ def dies(server: Server, prompt: str, *, model: str = "scripted") -> bool:
     return False
 
 
+def whole(server: Server, prompt: str) -> bool:
+    """Whether a stream comes to its end."""
+    try:
+        with server.post("/v1/chat/completions", chat(prompt, stream=True), stream=True) as response:
+            return list(response.iter_lines())[-2:-1] == [b"data: [DONE]"]
+    except requests.RequestException:
+        return False
+
+
 def answer_of_the_next_process(
     server: Server, prompt: str, *, model: str | None = "scripted", seconds: float = 20
 ) -> requests.Response:

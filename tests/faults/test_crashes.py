@@ -1,12 +1,35 @@
-"""What has crashed the runtime is counted over processes, refused the third time, and allowed again on request."""
+"""A crash ends one process: the next one answers, counts what did it, and refuses that the third time."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.crashing import answer_of_the_next_process, ask, dies, text
+import pytest
+import requests
+
+from tests.faults.crashing import answer_of_the_next_process, ask, dies, processes, text, whole
 from tests.serving import Server
 
 Serve = Callable[..., Server]
+
+
+def test_after_a_crash_anywhere_the_next_process_answers_with_the_same_model(family: str, serve: Serve) -> None:
+    """Requests that come meanwhile wait. What a model does when it goes is no reason to load it again."""
+    server = serve(family=family, models={"scripted.rkllm": "", "fragile.rkllm": "segv=destroy"})
+    server.post("/v1/models/load", {"model": "scripted"})
+    for fault in ("segv=5", "abrt=5", "segv=prefill"):
+        assert not whole(server, f"<<script tokens=9 decode_ms=1 {fault}>>")
+        begun = time.monotonic()
+        # Once, without trying again, and no name: whatever is loaded answers.
+        assert text(ask(server, "<<script text=alive>>", model=None)) == "alive"
+        assert time.monotonic() - begun < 30  # ten times what is promised
+    assert text(ask(server, "<<script text=there>>", model="fragile")) == "there"
+    with pytest.raises(requests.ConnectionError):
+        server.post("/v1/models/unload")
+    assert server.get("/v1/models/loaded").json()["loaded"] is False
+    assert text(ask(server, "<<script text=well>>")) == "well"
+    assert len(processes(server)) == 5
+    assert set(server.get("/health").json()["crashes"].values()) == {1}
 
 
 def test_a_request_that_crashed_twice_is_refused_until_the_record_is_cleared(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import requests
 
 from tests.hosts.test_clients_that_leave import stalled
@@ -101,15 +100,6 @@ def test_a_reload_hands_the_npu_to_the_next_worker(serve: Serve) -> None:
     assert content(ask(server, "<<script text=still>>")) == "still"
 
 
-def whole(server: Server, body: dict[str, object]) -> bool:
-    """Whether a stream comes to its end."""
-    try:
-        with server.post("/v1/chat/completions", body, stream=True) as response:
-            return list(response.iter_lines())[-2:-1] == [b"data: [DONE]"]
-    except requests.RequestException:
-        return False
-
-
 def workers(server: Server) -> set[str]:
     """Processes that have loaded a model."""
     return {line.split()[1] for line in server.calls if line.split()[3] == "init"}
@@ -124,22 +114,6 @@ def test_a_second_server_explains_who_holds_the_npu(serve: Serve) -> None:
     assert "holds the NPU" in refused.json()["error"]["message"]
     assert int(refused.headers["Retry-After"]) > 0
     assert content(ask(first, "<<script text=still>>")) == "still"
-
-
-@pytest.mark.parametrize("fault", ["segv=5", "abrt=5", "segv=prefill"])
-def test_after_a_crash_the_next_worker_answers_with_the_same_model(family: str, serve: Serve, fault: str) -> None:
-    server = serve(family=family)
-    server.post("/v1/models/load", {"model": "scripted"})
-    assert not whole(server, chat(f"<<script tokens=9 decode_ms=1 {fault}>>", stream=True))
-    begun = time.monotonic()
-    while True:
-        try:
-            assert content(ask(server, "<<script text=alive>>")) == "alive"
-            break
-        except requests.ConnectionError:
-            assert time.monotonic() - begun < 10, server.log
-            time.sleep(0.05)
-    assert server.get("/v1/models/loaded").json()["model_name"] == "scripted"
 
 
 def test_a_default_model_that_is_not_there_is_told_and_stops_nothing(serve: Serve) -> None:

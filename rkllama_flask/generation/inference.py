@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from rkllama_flask.catalog import facts
@@ -12,6 +13,7 @@ from rkllama_flask.engine.jobs import CacheWish, Embed, Generate
 from rkllama_flask.engine.runs import RESERVED_TOKENS
 from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
+from rkllama_flask.generation.calls_first import CallsFirst
 from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
 from rkllama_flask.generation.following import OnEnd, nobody
 from rkllama_flask.generation.generation import Generation
@@ -74,8 +76,16 @@ class Inference(Models):
         self._request_timeout = request_timeout
         self._observe = observe
 
-    def generate(self, request: GenerationRequest) -> Generation:
+    def generate(self, request: GenerationRequest) -> Generation | CallsFirst:
         """Queue one answer. Raises what is wrong with the request before anything runs."""
+        mode = request.tool_choice.mode if request.tools else "none"
+        if request.format is None or mode == "none":
+            return self._generate(request)
+        if mode == "auto":
+            return CallsFirst(self._generate, request)
+        return self._generate(replace(request, format=None))  # the answer is a call and nothing else
+
+    def _generate(self, request: GenerationRequest) -> Generation:
         model, modelfile = request.model, request.model.modelfile
         if "completion" not in facts.capabilities(model):
             raise UnsupportedRequest(f'"{model.name}" does not support chat: it only makes embeddings.', param="model")

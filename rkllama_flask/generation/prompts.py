@@ -71,10 +71,11 @@ class Prompts:
         script: Callable[[Written], Script] | None = None
         thinking = request.model.modelfile.parameters.get("think") if request.thinking is None else request.thinking
         tools = () if request.tool_choice.mode == "none" else request.tools
-        if request.format is not None:
-            parser = output = JsonOutput(request.format)
-            script = output.script
+        output = JsonOutput(request.format) if request.format else None
+        if output is not None:
             messages = _with_system_addition(messages, output.instruction)
+        if output is not None and not request.calls_first:
+            parser, script = output, output.script
         elif tools:
             dialect = detect_dialect(template.source if template.supports_tools else None, request.model.family)
             parser, script = _tool_parser(request, dialect)

@@ -70,8 +70,9 @@ class GenerationRequest:
     `suffix` holds comes after the answer to a prompt of text.
     `context` are the token ids of earlier turns, which stand before the messages.
     `max_tokens` None leaves it to the model's files and the configuration, UNLIMITED to the context. `thinking` None
-    leaves it to the model; a string is an effort level for the template. `keep_alive` is in seconds, None the default,
-    infinity for ever. `client` is who asks, for fair queueing. `timeout` is in seconds, for the run alone.
+    leaves it to the model; a string is an effort level for the template. With `calls_first` the model is told of the
+    format, and is still free to call. `keep_alive` is in seconds, None the default, infinity for ever. `client` is who
+    asks, for fair queueing. `timeout` is in seconds, for the run alone.
     """
 
     model: Model
@@ -86,6 +87,7 @@ class GenerationRequest:
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
     context: tuple[int, ...] = ()
     format: JsonFormat | None = None
+    calls_first: bool = False
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()

@@ -165,7 +165,7 @@ def test_an_answer_with_thoughts(endpoint: Endpoint, split: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", TWO_CALLS)
-def test_calls_in_every_dialect_cut_at_every_byte(endpoint: Endpoint, dialect: str) -> None:
+def test_calls_in_every_dialect_token_by_token(endpoint: Endpoint, dialect: str) -> None:
     prompt = script(f"Wait.\n{TWO_CALLS[dialect]}", split="bytes")
     thoughts, text, calls = endpoint.streamed(prompt, tools=True)
     assert (thoughts, text.strip(), calls) == ("", "Wait.", BOTH)

@@ -120,6 +120,25 @@ def test_completions(client: openai.OpenAI) -> None:
         assert "".join(chunk.choices[0].text for chunk in stream) == "w0 w1 w2"
 
 
+class Forecast(pydantic.BaseModel):
+    city: str
+    rain: bool
+
+
+def test_an_agent_calls_and_then_answers_in_its_format(client: openai.OpenAI) -> None:
+    fields: Any = {"model": "scripted", "tools": [openai.pydantic_function_tool(weather)], "response_format": Forecast}
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+    asked = saying(script(text=call))
+    message = client.chat.completions.parse(messages=asked, **fields).choices[0].message
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.parsed_arguments == weather(city="Köln")
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": script(text="true")}
+    told = [*asked, message.model_dump(exclude_none=True), result]
+    answer = client.chat.completions.parse(messages=told, **fields).choices[0].message
+    assert answer.tool_calls is None
+    assert isinstance(answer.parsed, Forecast)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("last", ["", [1] * 5000])
 def test_a_wrong_prompt_among_several_is_refused_before_the_first_is_answered(

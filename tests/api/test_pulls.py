@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ import ollama
 import pytest
 import requests
 
+from tests.conftest import scripted_library
 from tests.hub import Hub, serve_hub
-from tests.serving import Server
+from tests.serving import Server, start_server
 
 REPO = "org/Qwen3-0.6B-rkllm"
 FILE = "Qwen3-0.6B-rk3588-w8a8.rkllm"
@@ -24,21 +26,46 @@ UNKNOWN = "pull model manifest: file does not exist"
 Serve = Callable[..., Server]
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
+@pytest.fixture(scope="module")
+def shared_hub() -> Iterator[Hub]:
     with serve_hub() as hub:
-        hub.repos = {REPO: {FILE: WEIGHTS, "config.json": b"{}"}}
         yield hub
 
 
 @pytest.fixture
-def server(hub: Hub, serve: Serve, tmp_path: Path) -> Server:
-    return start(serve, hub, tmp_path)
+def hub(shared_hub: Hub) -> Hub:
+    """As if it had just been started, with one model."""
+    vars(shared_hub).update(vars(Hub(url=shared_hub.url)))
+    shared_hub.repos = {REPO: {FILE: WEIGHTS, "config.json": b"{}"}}
+    return shared_hub
+
+
+@pytest.fixture(scope="module")
+def shared_server(shared_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("pulls")
+    server = start_server(folder, library=scripted_library("1.3"), env=environment(shared_hub, folder))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(shared_server: Server, hub: Hub) -> Server:
+    """With nothing in its models folder but the scripted model."""
+    for name in names(shared_server):
+        if name != "scripted:latest":
+            shared_server.delete("/api/delete", json={"model": name})
+    for path in Path(shared_server.folder, "models").glob(".*"):
+        shutil.rmtree(path)
+    return shared_server
+
+
+def environment(hub: Hub, folder: Path) -> dict[str, str]:
+    outside = {"HF_HOME": str(folder / "hf"), "HF_TOKEN": "", "NO_PROXY": "127.0.0.1"}
+    return {"HF_ENDPOINT": hub.url, "NPU_PLATFORM": "rk3588"} | outside
 
 
 def start(serve: Serve, hub: Hub, tmp_path: Path, **more: str) -> Server:
-    outside = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "", "NO_PROXY": "127.0.0.1"}
-    return serve(HF_ENDPOINT=hub.url, NPU_PLATFORM="rk3588", **outside, **more)
+    return serve(**environment(hub, tmp_path), **more)
 
 
 def steps(response: requests.Response) -> list[dict[str, Any]]:
@@ -124,7 +151,8 @@ def test_nothing_is_listed_until_it_is_whole(server: Server, hub: Hub) -> None:
     assert "qwen3-0.6b:latest" in names(server)
 
 
-def test_a_server_that_stops_says_so_and_leaves_no_process(server: Server, hub: Hub) -> None:
+def test_a_server_that_stops_says_so_and_leaves_no_process(serve: Serve, hub: Hub, tmp_path: Path) -> None:
+    server = start(serve, hub, tmp_path)
     hub.hold = 500_000
     with server.post("/api/pull", {"model": REPO}, stream=True) as response:
         assert hub.held.wait(30)

@@ -112,6 +112,20 @@ def _end_with_input() -> None:
     os._exit(1)
 
 
+def run(source: Source, models_dir: Path, platform: str | None) -> int:
+    """Pull as the environment says; the exit code. What went wrong is told."""
+    endpoint, token = os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT, os.environ.get("HF_TOKEN") or None
+    try:
+        pull(source, models_dir, endpoint=endpoint, token=token, platform=platform and platform_of(platform))
+    except PullFailed as error:
+        tell(error=error.message, code=error.status)
+        return 1
+    except OSError as error:
+        tell(error=f"The models folder can't be written: {error.strerror or error}.", code=500)
+        return 1
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m rkllama_flask.catalog.pull", description=__doc__)
     parser.add_argument("name")
@@ -124,22 +138,12 @@ def main() -> int:
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         source = parse_source(arguments.name)
-        if source is None:
-            parser.error("this is no name of a repository")
-        pull(
-            source,
-            arguments.models_dir,
-            endpoint=os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT,
-            token=os.environ.get("HF_TOKEN") or None,
-            platform=arguments.platform and platform_of(arguments.platform),
-        )
-    except (PullFailed, InvalidRequest) as error:
+    except InvalidRequest as error:
         tell(error=error.message, code=error.status)
         return 1
-    except OSError as error:
-        tell(error=f"The models folder can't be written: {error.strerror or error}.", code=500)
-        return 1
-    return 0
+    if source is None:
+        parser.error("this is no name of a repository")
+    return run(source, arguments.models_dir, arguments.platform)
 
 
 if __name__ == "__main__":

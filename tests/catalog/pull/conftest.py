@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from rkllama_flask.catalog.pull import __main__ as program
+from rkllama_flask.catalog.pull.source import parse_source
 from tests.hub import Hub, serve_hub
 from tests.serving import ROOT
 
@@ -53,12 +55,28 @@ def environment(hub: Hub, models: Path, **more: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def pull(hub: Hub, models: Path) -> Callable[..., list[dict[str, Any]]]:
-    """Pull in a child process, and wait: what it told. Files may have `limit` blocks of half a KiB, or of one."""
+def pull(hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+    """Pull, and wait: what was told. In a process of its own if `limit` or something in the environment is set.
+
+    Files may then have `limit` blocks of half a KiB, or of one. A process takes a second before it does anything.
+    """
+
+    def run_here(name: str, platform: str) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = []
+        source = parse_source(name)
+        assert source is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(program, "tell", lambda **line: told.append(json.loads(json.dumps(line))))
+            patched.setenv("HF_ENDPOINT", hub.url)
+            patched.setenv("HF_TOKEN", hub.token + "-of-nobody")
+            program.run(source, models, platform)
+        return told
 
     def run(
         name: str = REPO, *, platform: str = "rk3588", limit: int | None = None, **env: str
     ) -> list[dict[str, Any]]:
+        if not env and limit is None:
+            return run_here(name, platform)
         limited = ["sh", "-c", f'ulimit -f {limit}; exec "$@"', "sh"] if limit else []
         with subprocess.Popen(
             [*limited, *command(models, name, platform=platform)],

@@ -1,6 +1,7 @@
 """The commands, configuration and client code of RockchipLlama's README work as its readers know them."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,10 +138,11 @@ def test_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert str(settings.rkllm_lib_path) == "/usr/lib/librkllmrt.so"
 
 
-def test_the_start_script_serves(tmp_path: Path) -> None:
-    """`./start_server.sh` is scripts/serve; what it sets up on a fresh machine is too slow for this test."""
-    assert (ROOT / "start_server.sh").stat().st_mode & 0o111
-    assert '"$(dirname "$0")/scripts/serve" "$@"' in (ROOT / "start_server.sh").read_text()
+def test_the_start_script_is_the_readmes_command() -> None:
+    """What it sets up on a fresh machine is too slow for a test; it passes its arguments on."""
+    script = str(ROOT / "start_server.sh")
+    shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "Usage: scripts/serve" in shown
 
 
 @pytest.mark.parametrize("page", ["BENCHMARKS", "longrope_guide", "queue_architecture", "rkllm", "copilot"])

@@ -133,10 +133,7 @@ def _devices(root: Path, who: Identity) -> Finding:
     if len(groups) == 1 and "root" not in groups:
         do = f"sudo usermod -aG {groups.pop()} {who.name}, then log in again (or restart the service)."
     else:
-        do = (
-            "Give them to a group by a udev rule: "
-            'KERNEL=="rknpu", MODE="0660", GROUP="video" (docs/install-board.md has it whole).'
-        )
+        do = f"Give {names} to a group of {who.name}'s by a udev rule: docs/install-board.md, step 2."
     level = Level.WARNING if len(closed) < len(nodes) and nodes[0].name.startswith("renderD") else Level.ERROR
     return Finding(level, "devices", f"{who.name} may not use {names}", do)
 

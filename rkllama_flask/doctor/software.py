@@ -68,7 +68,7 @@ def examine_models(settings: Settings, root: Path) -> Iterator[Finding]:
     warnings: list[str] = []
     models = Catalog(settings.models_dir, on_warning=warnings.append).list()
     for warning in warnings:
-        yield Finding(Level.WARNING, "models", warning, f"Look at {settings.models_dir}: {warning}")
+        yield Finding(Level.WARNING, "models", warning, f"Look into {settings.models_dir}: {warning}")
     chip = this_platform(root / "proc")
     if not models:
         how = (
@@ -107,7 +107,7 @@ def _model(model: Model, settings: Settings, chip: str | None, root: Path) -> It
     if found.blocking is not None:
         yield Finding(Level.ERROR, "models", f"{model.name} can't be loaded", found.blocking)
     for warning in found.warnings:
-        yield Finding(Level.WARNING, "models", f"{model.name}: {warning}", f"{model.name}: {warning}.")
+        yield Finding(Level.WARNING, "models", f"{model.name}: {warning}", f"If {model.name} fails: {warning}.")
 
 
 def examine_memory(settings: Settings, root: Path) -> Iterator[Finding]:

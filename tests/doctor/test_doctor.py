@@ -63,7 +63,7 @@ def test_a_good_board_is_well(examine: Examine, tmp_path: Path) -> None:
         ({"driver": "0.9.2"}, "driver", "warning", "vendor image"),
         ({"driver": "0.9.7"}, "driver", "note", "0.9.8"),
         ({"driver": None}, "driver", "error", "modprobe rknpu"),
-        ({"device_mode": 0o600}, "devices", "error", "udev"),
+        ({"device_mode": 0o600}, "devices", "error", "step 2"),
         ({"governor": "powersave"}, "clocks", "warning", "scripts/clocks fix"),
         ({"governor": "ondemand"}, "clocks", "note", "scripts/clocks fix"),
         ({"chip": "rk3576"}, "models", "warning", "made for RK3588"),

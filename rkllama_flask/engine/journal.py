@@ -118,8 +118,8 @@ class Journal:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 self._doing_file = os.open(self._doing_path, flags, 0o600)
             os.pwrite(self._doing_file, f"{key}\n".encode(), 0)
-        except OSError:
-            self._doing_path = None  # as for the other file
+        except OSError as error:
+            self._give_up(error)
 
     def _write(self) -> None:
         if self._path is None or self._left:
@@ -137,8 +137,14 @@ class Journal:
             finally:
                 os.close(file)
             os.replace(partial, self._path)  # noqa: PTH105 — plain calls on the native thread
-        except OSError:
-            self._path = None  # a full or read-only disk costs the restoring, not the service
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """A full or read-only disk costs the restoring, not the service."""
+        self._path = self._doing_path = None
+        told = f"{error.filename or 'The journal'} can't be written: {error.strerror}."
+        os.write(2, f"rkllama-flask: {told} After a crash no model is loaded again.\n".encode())
 
 
 def _spec_to_json(spec: ModelSpec) -> dict[str, Any]:

@@ -80,8 +80,6 @@ class Metrics:
     def _count(self, ended: Ended) -> None:
         model = ended.model
         self._runs.labels(ended.kind, model, ended.reason).inc()
-        self._prompt_tokens.labels(model).inc(ended.prompt_tokens)
-        self._cached_tokens.labels(model).inc(ended.cached_tokens)
         self._completion_tokens.labels(model).inc(ended.completion_tokens)
         if ended.cache_hit is not None:
             self._named.labels(model, "hit" if ended.cache_hit else "miss").inc()
@@ -89,6 +87,9 @@ class Metrics:
             self._waits.labels(model).observe(ended.queue / 1e9)
         if ended.first_token is not None:
             self._first_token.labels(model).observe(ended.first_token / 1e9)
+        if ended.prefill is not None:  # else nobody knows what was cached, and the sums would not fit together
+            self._prompt_tokens.labels(model).inc(ended.prompt_tokens)
+            self._cached_tokens.labels(model).inc(ended.cached_tokens)
         if ended.prefill:
             self._prefill.labels(model).inc(ended.prefill / 1e9)
             if (tokens := ended.prompt_tokens - ended.cached_tokens) > 1:

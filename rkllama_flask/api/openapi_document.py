@@ -134,7 +134,7 @@ def _path(rule: Rule) -> str:
 def _summary(view: Callable[..., Any]) -> str:
     """The docstring's first sentence, without the route that some begin with."""
     text = re.sub(r"\A`[^`]*`: ", "", " ".join((view.__doc__ or "").split("\n\n")[0].split()))
-    sentence = re.split(r"(?<=[a-z)`])\. ", text)[0].rstrip(".")
+    sentence = re.split(r"(?<=[a-z)`])\. ", text)[0].rstrip(".").replace("`", "")  # summaries are plain text
     return sentence[:1].upper() + sentence[1:]
 
 

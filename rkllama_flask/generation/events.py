@@ -79,8 +79,9 @@ class Finished(NamedTuple):
 class Ended(NamedTuple):
     """How an answer or an embedding ended, for those who count: told once, also of what nobody waited for to the end.
 
-    `reason` is a FinishReason, `done` for an embedding, else `cancelled` or `failed`; then the counts are of what was
-    sent till then. Times in nanoseconds; None is what never began. `first_token` counts from when it was asked for.
+    `reason` is a FinishReason, `done` for an embedding, else `cancelled` or `failed`; then the counts are of what came
+    till then, and `prefill` and what was cached are not known. Times in nanoseconds; None is what never began.
+    `first_token` counts from when it was asked for.
     """
 
     kind: Literal["answer", "embedding"]

@@ -89,12 +89,14 @@ class Generation(Following[Content]):
 
     def _ended(self) -> Ended:
         if self._finished is None:
+            first = self._first_token
             ended = Ended(
                 "answer",
                 self._model,
                 "failed" if self._failed else "cancelled",
                 prompt_tokens=(self.prompt_tokens or 0) if self._started else 0,
                 completion_tokens=self._tokens,
+                decode=None if first is None else time.monotonic_ns() - self._begun - first,
             )
         else:
             usage, timings = self._finished.usage, self._finished.timings

@@ -158,6 +158,7 @@ async function answer() {
   if (running === view) {
     running = null;
     setRunning(false);
+    lookAgain();
   }
   refresh();
 }

@@ -271,7 +271,7 @@ def test_the_documentation_tries_a_request_out(browser: Page, server: Server) ->
     browser.write(".auth-container input", KEY)
     browser.click(".auth-btn-wrapper .authorize")
     browser.click(".btn-done")
-    browser.click(".opblock-summary-control", "/v1/chat/completions")
+    browser.click("[id$='create_chat_completion'] .opblock-summary-control")
     browser.click(".btn.execute")
     browser.find(".live-responses-table .response-col_status", "200")
     browser.find(".live-responses-table", "chat.completion")

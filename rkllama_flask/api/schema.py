@@ -183,11 +183,11 @@ class RequestSchema(Schema):
 
     def unapplied(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         """The names of the fields in `body` that this server knows and can't honour."""
-        return tuple(
-            name
-            for name, field in self.fields.items()
-            if isinstance(field, Unapplied) and field.asks_for_something(body.get(name))
-        )
+        return tuple(name for name, field in self._unapplied.items() if field.asks_for_something(body.get(name)))
+
+    @cached_property
+    def _unapplied(self) -> dict[str, Unapplied]:
+        return {name: field for name, field in self.fields.items() if isinstance(field, Unapplied)}
 
 
 def _invalid(messages: Any) -> InvalidRequest:

@@ -11,6 +11,7 @@ import ipaddress
 import math
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
@@ -33,6 +34,9 @@ _PREFLIGHT_HEADERS = "Authorization, Content-Type, User-Agent, Accept, X-Request
 
 _PAGE_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 """For pages that don't say themselves what they need: nothing from elsewhere, and no page around them."""
+
+_REMEMBERED = 256
+"""Names and addresses that need not be taken apart again at each request."""
 
 
 def install(app: Flask) -> None:
@@ -101,6 +105,7 @@ def _check_rate(limit: RateLimit) -> None:
         )
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _host_name(host: str) -> str:
     # Not request.host: it is empty for names that HTTP forbids and that some resolvers know all the same.
     try:
@@ -169,6 +174,7 @@ def _is_loopback(host: str) -> bool:
     return host.lower() == "localhost" if address is None else address.is_loopback
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.strip("[]"))

@@ -22,7 +22,8 @@ class Sampling:
 
     def over(self, base: "Sampling") -> "Sampling":
         """These values where they are said, those of `base` elsewhere."""
-        return replace(base, **self.said())  # type: ignore[arg-type]
+        said = self.said()
+        return replace(base, **said) if said else base  # type: ignore[arg-type]
 
     def said(self) -> dict[str, int | float]:
         """The parameters that are not None, by name."""

@@ -1,6 +1,7 @@
 """gunicorn's settings: `gunicorn` in this folder reads them. Command line options win over them."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -108,6 +109,8 @@ def _end(connection, how=socket.SHUT_RD):
 
 
 def post_worker_init(worker):
+    gc.collect()
+    gc.freeze()  # a full collection stops every stream for tens of ms; what was loaded at the start need not be in it
     sys.setswitchinterval(0.001)  # seconds the runtime's callback may have to wait for busy Python code
     inference = worker.wsgi.extensions["rkllama"].inference
     worker.inference = inference

@@ -57,6 +57,7 @@ class CallsFirst:
                     self._said_text += text
                     if self._said_text.lstrip().startswith(_JSON_BEGINS):
                         self._ask_for_the_format()
+                    return Waiting(0)  # nothing new for the reader, who may want to look for the client
                 case Finished():
                     self._ask_for_the_format()
 

@@ -135,6 +135,81 @@ CASES = [
 ]
 
 
+TOOL: dict[str, Any] = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
+RIGHT: dict[str, Any] = {
+    "model": "tiny",
+    "stream_options": {"include_usage": True, "include_obfuscation": False},
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "metadata": {"a": "b"},
+    "service_tier": "auto",
+    "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+    "prompt_cache_retention": "24h",
+    "moderation": {"model": "omni-moderation-latest"},
+    "tools": [{"type": "function", "function": TOOL}, {"type": "custom", "custom": {"name": "c"}}],
+    "tool_choice": "auto",
+    "frequency_penalty": 1,
+    "presence_penalty": -1,
+    "logit_bias": {"5": -100},
+    "messages": HI,
+    "logprobs": True,
+    "response_format": {"type": "text"},
+    "reasoning_effort": "minimal",
+    "verbosity": "high",
+    "modalities": ["text"],
+    "audio": {"voice": "alloy", "format": "wav"},
+    "prediction": {"type": "content", "content": "x"},
+    "web_search_options": {"search_context_size": "low"},
+    "functions": [TOOL],
+    "function_call": "auto",
+    "encoding_format": "float",
+    "dimensions": 2,
+    "input": "Hi",
+    "text": {"format": {"type": "text"}, "verbosity": "medium"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["reasoning.encrypted_content"],
+    "truncation": "auto",
+    "context_management": [{"type": "compaction", "compact_threshold": 9}],
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"effort": "low"},
+    "output_format": None,
+    "stop_sequences": ["x"],
+    "mcp_servers": [{"type": "url", "name": "m", "url": "https://example.com"}],
+    "suffix": "",
+}
+"""What a client can send under these names; of the others any value of the right type will do."""
+OF_RESPONSES = {"tools": [TOOL | {"type": "function"}, {"type": "web_search"}]}
+OF_MESSAGES = {
+    "tools": [{"name": "f", "input_schema": {"type": "object"}}, {"type": "bash_20250124", "name": "bash"}],
+    "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+    "context_management": {"edits": []},
+}
+OWN: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"logprobs": 2},
+    "/v1/responses": OF_RESPONSES,
+    "/v1/messages": OF_MESSAGES,
+}
+STORED = {"previous_response_id", "conversation", "prompt"}
+"""Of a response: refused, since nothing is stored."""
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_every_field_of_the_right_type_is_accepted(api: Api, path: str) -> None:
+    right = RIGHT | OWN.get(path, {})
+    body = {name: right[name] if name in right else VALUES[taken.split()[0]] for name, taken in KINDS[path].items()}
+    if path == "/v1/responses":
+        body = {name: value for name, value in body.items() if name not in STORED}
+    response = api.post(path, body)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_null_is_unset_in_every_field(api: Api, path: str) -> None:
+    response = api.post(path, dict.fromkeys(KINDS[path]) | BODIES[path])
+    assert response.status_code == 200, response.text
+    assert "X-Unapplied-Parameters" not in response.headers
+
+
 @pytest.mark.parametrize("path", KINDS)
 def test_a_field_of_the_wrong_type_is_refused_by_its_name(api: Api, path: str) -> None:
     accepted = []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rkllama_flask.engine.caches import PromptCaches
 from rkllama_flask.engine.executor import Executor
 from rkllama_flask.engine.job_queue import JobQueue
-from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, SaveCache
+from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, ModelSpec, SaveCache
 from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
 from rkllama_flask.engine.npu_lock import NpuLock
@@ -141,6 +141,11 @@ class Engine:
         return self._queue.withdraw(job)
 
     @property
+    def loading(self) -> ModelSpec | None:
+        """The model that is being loaded now."""
+        return self._executor.loading
+
+    @property
     def resident(self) -> tuple[ResidentModel, ...]:
         """The loaded models, the most recently used first."""
         return self._resident
@@ -148,7 +153,7 @@ class Engine:
     def status(self) -> EngineStatus:
         draining = self._queue.draining
         job, context, waiting, expected = self._queue.look()
-        loading = self._unsettled or self._queue.lost or self._executor.loading
+        loading = self._unsettled or self._queue.lost or self._executor.loading is not None
         busy = None
         if loading:
             busy = "loading"

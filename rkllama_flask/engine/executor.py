@@ -13,6 +13,7 @@ from rkllama_flask.engine.jobs import (
     Generate,
     Job,
     Load,
+    ModelSpec,
     RunResult,
     SaveCache,
     Settle,
@@ -52,8 +53,8 @@ class Executor:
         return self._residents.models
 
     @property
-    def loading(self) -> bool:
-        """Whether a model is being loaded."""
+    def loading(self) -> ModelSpec | None:
+        """The model that is being loaded now."""
         return self._residents.loading
 
     @property

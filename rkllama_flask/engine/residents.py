@@ -62,7 +62,7 @@ class Residents:
         self._speeds = speeds
         self.models: list[Loaded] = []
         self.spent = False
-        self.loading = False
+        self.loading: ModelSpec | None = None
         self.loads = Loads()
 
     def restore(self) -> None:
@@ -164,7 +164,7 @@ class Residents:
             adapters=spec.adapters,
         )
         self._journal.begin(key)
-        self.loading = True
+        self.loading = spec
         begun = time.monotonic_ns()
         try:
             with self._watchdog.watching(load_allowance(spec.size)):
@@ -174,7 +174,7 @@ class Residents:
             self.spent |= isinstance(error, ProcessSpent)
             raise
         finally:
-            self.loading = False
+            self.loading = None
             self._journal.end()
         taken = time.monotonic_ns() - begun
         self.loads = Loads(self.loads.done + 1, self.loads.failed, self.loads.ns + taken)

@@ -125,6 +125,14 @@ class Models:
             )
         return found
 
+    def loading(self) -> Model | None:
+        """The model that is being loaded now."""
+        spec = self._engine.loading
+        try:
+            return None if spec is None else self._catalog.find(spec.name)
+        except (ModelNotFound, ModelUnusable):
+            return None
+
     def load(self, model: Model, *, keep_alive: float | None = math.inf, context_length: int | None = None) -> int:
         """Load a model and wait for it; how long that took in ns. `keep_alive` in seconds, None the default's."""
         self._look_at(model)

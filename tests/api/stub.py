@@ -77,6 +77,7 @@ class StubInference:
     generations: list[StubGeneration] = field(default_factory=list)
     embedded: list[tuple[Model, Sequence[Any], dict[str, Any]]] = field(default_factory=list)
     loaded: list[Model] = field(default_factory=list)
+    arriving: Model | None = None
     ready: bool = True
     draining: bool = False
     crashes: int = 0
@@ -134,6 +135,9 @@ class StubInference:
         gone = [one for one in self.loaded if model in (None, one)]
         self.loaded = [one for one in self.loaded if one not in gone]
         return [one.name for one in gone]
+
+    def loading(self) -> Model | None:
+        return self.arriving
 
     def resident(self) -> list[Any]:
         return [

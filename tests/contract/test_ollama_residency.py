@@ -13,7 +13,7 @@ from tests.contract.ollama_spec import check
 from tests.native import journal
 from tests.serving import Server, start_server
 
-MODELS = {f"{name}.rkllm": "load_ms=50" for name in ("one", "two", "three")}
+MODELS = {f"{name}.rkllm": "load_ms=50" for name in ("one", "two", "three")} | {"slow.rkllm": "load_ms=1000"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def resident(server: Server) -> dict[str, float]:
     """Seconds that each loaded model stays, by name, in the order of the list."""
     listed = server.get("/api/ps").json()
     check(listed, "PsResponse")
-    assert all(one["size"] == one["size_vram"] == len("load_ms=50") for one in listed["models"])
+    assert all(one["size"] == one["size_vram"] in (len("load_ms=50"), len("load_ms=1000")) for one in listed["models"])
     listed = listed["models"]
     ends = [datetime.fromisoformat(one["expires_at"]).timestamp() - time.time() for one in listed]
     return dict(zip((one["name"].partition(":")[0] for one in listed), ends, strict=True))
@@ -62,6 +62,17 @@ def test_ten_who_ask_at_once_for_a_cold_model_cause_one_load(server: Server) -> 
     assert loads(server) == before + 1
     waited = sorted(answer["load_duration"] for answer in answers)
     assert waited[-1] >= 50_000_000  # who waited for the load counts it
+
+
+def test_a_model_is_listed_while_it_is_being_loaded(server: Server) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(say, server, "slow")
+        while not (listed := resident(server)):
+            assert not answer.done()
+        assert set(listed) == {"slow"}
+        assert server.get("/v1/models/loaded").json()["models"] == []
+        answer.result()
+    assert set(resident(server)) == {"slow"}
 
 
 def test_a_time_that_runs_out_never_ends_an_answer(server: Server) -> None:

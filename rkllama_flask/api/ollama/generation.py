@@ -136,6 +136,9 @@ def _thinking(ask: _Ask) -> bool | str | None:
 
 
 def _answer(ask: _Ask, request: GenerationRequest, ending: Callable[[str], Fields] | None = None) -> Response:
+    if ask.fields["render_only"]:
+        shown = {"rendered_template": services().inference.render(request)}
+        return jsonify({"model": ask.name, "created_at": utc_now()} | ask.shape("", "", ()) | {"_debug_info": shown})
     events = _events(ask, request)
     heartbeat = services().settings.ndjson_heartbeat
     lines = AnswerLines(ask.name, ask.shape, begun=ask.begun, ending=ending, heartbeat=heartbeat)

@@ -39,20 +39,23 @@ def list_models() -> Response:
 
 @returns(replies.OLLAMA_PS)
 def list_loaded_models() -> Response:
-    """`GET /api/ps`: the loaded models, the one that stays longest first."""
-    never = time.time() + NEVER
-    loaded = [(one.expires_at or never, one) for one in services().inference.resident()]
+    """`GET /api/ps`: the loaded models and the one that is being loaded, the one that stays longest first."""
+    inference, now = services().inference, time.time()
+    arriving = inference.loading()  # asked first: a model that comes meanwhile must not be missed
+    loaded = [(one.expires_at or now + NEVER, one.model, one.context_length) for one in inference.resident()]
+    if arriving is not None and all(model != arriving for _, model, _ in loaded):
+        stays = min(services().settings.keep_alive, NEVER)
+        loaded.append((now + stays, arriving, arriving.context_length))
     return jsonify(
         models=[
-            identity(one.model)
+            identity(model)
             | {
-                "size": one.size,
-                "details": details(one.model),
+                "details": details(model),
                 "expires_at": local_time(expires),
-                "size_vram": one.size if one.model.format == "rkllm" else 0,  # only the NPU has memory of its kind
-                "context_length": one.context_length,
+                "size_vram": model.size if model.format == "rkllm" else 0,  # only the NPU has memory of its kind
+                "context_length": context_length,
             }
-            for expires, one in sorted(loaded, key=lambda pair: -pair[0])
+            for expires, model, context_length in sorted(loaded, key=lambda one: -one[0])
         ]
     )
 

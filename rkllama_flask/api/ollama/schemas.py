@@ -106,7 +106,7 @@ class AnswerSchema(NamedSchema):
     shift = Unapplied(neutral=(False,))
     logprobs = Unapplied(neutral=(False,))
     top_logprobs = TopLogprobs(neutral=(0,))
-    _debug_render_only = Unapplied(neutral=(False,))
+    render_only = Boolean(data_key="_debug_render_only", load_default=False)
 
 
 class GenerateSchema(AnswerSchema):

@@ -129,6 +129,17 @@ def test_a_prompt_that_is_too_long_is_refused_where_nothing_may_be_left_out(api:
         assert refuse(api, raw=True, **field).startswith("the prompt is longer than the context length")
 
 
+@pytest.mark.parametrize("path", ["generate", "chat"])
+def test_a_prompt_can_be_looked_at_without_an_answer(api: OllamaApi, path: str) -> None:
+    messages = [{"role": "user", "content": "Once"}]
+    body = {"model": "tiny", "prompt": "Once", "messages": messages, "_debug_render_only": True}
+    response = api.post(f"/api/{path}", body)
+    assert response.content_type == "application/json"
+    assert response.json["_debug_info"] == {"rendered_template": "<user>Once"}
+    assert response.json["model"] == "tiny"
+    assert api.inference.requests == []
+
+
 def test_what_comes_before_a_gap_and_behind_it(api: OllamaApi) -> None:
     api.inference.abilities = ("completion", "insert")
     request = requested(api, suffix="end")

@@ -130,3 +130,14 @@ def test_loaded_models_with_the_one_that_stays_longest_first(api: OllamaApi) -> 
 
 def test_nothing_is_loaded(api: OllamaApi) -> None:
     assert api.get("/api/ps").json == {"models": []}
+
+
+def test_a_model_that_is_being_loaded_is_listed_once(api: OllamaApi) -> None:
+    api.inference.arriving = api.catalog.find("tiny")
+    for _ in range(2):
+        (shown,) = api.get("/api/ps").json["models"]
+        check(shown, "Ps")
+        assert (shown["name"], shown["context_length"]) == ("tiny:latest", 4096)
+        assert 200 < datetime.fromisoformat(shown["expires_at"]).timestamp() - time.time() <= 300
+        api.inference.loaded = [api.catalog.find("tiny")]
+        api.inference.expires["tiny"] = time.time() + 300

@@ -15,7 +15,8 @@ import requests
 
 from tests.conftest import scripted_library
 from tests.deploy import proxies
-from tests.hosts.test_hosts import chat, read_stream
+from tests.deploy.streams import assert_tokens_arrive_one_by_one, leave_a_stream
+from tests.hosts.test_hosts import chat
 from tests.serving import Server, start_server
 
 BOARDS = ("192.168.1.11:8080", "192.168.1.12:8080", "192.168.1.13:8080")
@@ -89,18 +90,9 @@ def test_a_conversation_stays_on_its_board_and_others_are_spread(cluster: Cluste
 
 
 def test_tokens_arrive_one_by_one_and_a_client_that_leaves_frees_its_board(cluster: Cluster) -> None:
-    def ask(prompt: str) -> requests.Response:
-        body = chat(prompt, stream=True)
-        return requests.post(f"{cluster.url}/v1/chat/completions", json=body, stream=True, timeout=60)
-
-    texts = read_stream(ask("<<script tokens=20 decode_ms=20>>"))
-    assert len(texts) == 20
-    assert texts[-1][0] - texts[0][0] > 0.2
-    response = ask("<<script tokens=3000 decode_ms=10>>")
-    next(response.iter_lines())
-    response.close()
-    for board in cluster.boards:
-        wait_until(lambda board=board: not board.get("/health").json()["busy"], board)  # type: ignore[misc]
+    assert_tokens_arrive_one_by_one(cluster.url)
+    leave_a_stream(cluster.url)
+    wait_until(lambda: not any(board.get("/health").json()["busy"] for board in cluster.boards), cluster.boards[0])
 
 
 def test_a_dead_and_a_full_board_fail_nobody_who_was_not_on_the_dead_one(cluster: Cluster) -> None:

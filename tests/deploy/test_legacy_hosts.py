@@ -15,8 +15,9 @@ import requests
 
 from tests.conftest import scripted_library
 from tests.deploy.proxies import changed, installed
+from tests.deploy.streams import assert_tokens_arrive_one_by_one, leave_a_stream
 from tests.hosts.test_clients_that_leave import send
-from tests.hosts.test_hosts import chat, read_stream
+from tests.hosts.test_hosts import chat
 from tests.serving import ROOT, Server, free_port, start_server
 
 _APACHE = """\
@@ -85,10 +86,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def test_tokens_arrive_one_by_one(server: Server) -> None:
-    body = chat("<<script tokens=20 decode_ms=20>>", stream=True)
-    texts = read_stream(server.post("/v1/chat/completions", body, stream=True))
-    assert len(texts) == 20
-    assert texts[-1][0] - texts[0][0] > 0.2
+    assert_tokens_arrive_one_by_one(server.url)
 
 
 def busy(server: Server) -> bool:
@@ -104,11 +102,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> float:
 
 
 def test_a_client_that_leaves_a_flowing_stream_stops_the_runtime(server: Server) -> None:
-    response = server.post(
-        "/v1/chat/completions", chat("<<script tokens=3000 decode_ms=10>>", stream=True), stream=True
-    )
-    next(response.iter_lines())
-    response.close()
+    leave_a_stream(server.url)
     wait_until(lambda: not busy(server), 10)
     last = [line for line in server.calls if line.split()[3] == "run_end"][-1]
     assert int(last.split("tokens=")[1].split()[0]) < 3000

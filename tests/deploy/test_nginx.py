@@ -9,7 +9,7 @@ import requests
 from rkllama_flask.settings import Settings
 from tests.conftest import scripted_library
 from tests.deploy import proxies
-from tests.hosts.test_hosts import chat, read_stream
+from tests.deploy.streams import assert_tokens_arrive_one_by_one, leave_a_stream
 from tests.serving import ROOT, Server, start_server
 
 pytestmark = pytest.mark.skipif(proxies.installed("nginx") is None, reason="nginx is not installed")
@@ -38,17 +38,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_tokens_arrive_one_by_one(server: Server) -> None:
-    body = chat("<<script tokens=20 decode_ms=20>>", stream=True)
-    texts = read_stream(server.post("/v1/chat/completions", body, stream=True))
-    assert len(texts) == 20
-    assert texts[-1][0] - texts[0][0] > 0.2
+    assert_tokens_arrive_one_by_one(server.url)
 
 
 def test_a_client_that_leaves_stops_the_runtime(server: Server) -> None:
-    body = chat("<<script tokens=3000 decode_ms=10>>", stream=True)
-    response = server.post("/v1/chat/completions", body, stream=True)
-    next(response.iter_lines())
-    response.close()
+    leave_a_stream(server.url)
     deadline = time.monotonic() + 10
     while server.get("/health").json()["busy"]:
         assert time.monotonic() < deadline

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rkllama_flask.engine.jobs import Embed, Generate, Job, JobState
+from rkllama_flask.engine.jobs import Embed, Failed, Generate, Job, JobState
 from rkllama_flask.engine.mailbox import Empty, SimpleQueue, native_lock
 from rkllama_flask.engine.residency import Loaded
 from rkllama_flask.engine.speeds import Speeds
@@ -52,13 +52,21 @@ class JobQueue:
     # Any thread
 
     def put(self, job: Job) -> None:
-        """Raises QueueFull, Draining or ProcessSpent for a job that is not admitted."""
+        """Queue a job. Nobody fills the queue alone: whoever has most in it makes room for one who has less.
+
+        Raises QueueFull, Draining or ProcessSpent for a job that is not admitted.
+        """
         with self._lock:
-            self._admit(job)
+            displaced = self._admit(job)
+            if displaced is not None:
+                self._take_back(displaced)
+                told = Failed(self._full())
             self._waiting.add(job)
             wake, self._asleep = self._asleep, False
         if wake:
             self._wake.put(None)
+        if displaced is not None:
+            displaced.mailbox.put(told)
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back if it still waits; says whether it did."""
@@ -153,22 +161,28 @@ class JobQueue:
 
     # With the lock held
 
-    def _admit(self, job: Job) -> None:
+    def _admit(self, job: Job) -> Job | None:
         if self.lost:
             raise ProcessSpent("The runtime hangs. Try again in a moment.", retry_after=3)
         if self.draining:
             raise Draining("The server is shutting down. Try again in a moment.", retry_after=2)
         wait = self._wait_behind(self._waiting.before(job.client))
-        if len(self._waiting) >= self._max_jobs:
-            raise QueueFull(
-                f"{len(self._waiting)} requests are waiting already. Try again later.", retry_after=int(wait) + 1
-            )
         if wait > self._max_wait and isinstance(job, Generate | Embed):
             raise QueueFull(
                 f"This request would wait for about {wait:.0f} seconds, and at most {self._max_wait:g} are allowed. "
                 "Try again later.",
                 retry_after=int(wait - self._max_wait) + 1,
             )
+        if len(self._waiting) < self._max_jobs:
+            return None
+        displaced = self._waiting.displaced_by(job.client)
+        if displaced is None:
+            raise self._full()
+        return displaced
+
+    def _full(self) -> QueueFull:
+        wait = self._wait_behind([entry.job for entry in self._waiting.order()])
+        return QueueFull(f"{self._max_jobs} requests are waiting already. Try again later.", retry_after=int(wait) + 1)
 
     def _wait_behind(self, jobs: Sequence[Job]) -> float:
         """Seconds until these and what runs are done, as far as has been measured."""

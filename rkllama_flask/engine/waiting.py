@@ -1,6 +1,7 @@
 """The jobs that wait, in the order of their turns. The owner of the list guards each call with its lock."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,14 @@ class WaitingJobs:
         clients = [*(entry.job.client for entry in self._entries), client]
         order = in_turn(clients, turns)
         return [self._entries[index].job for index in order[: order.index(len(self._entries))]]
+
+    def displaced_by(self, client: str) -> Job | None:
+        """The newest job of the client with most of them, if one more of `client` would leave that one with more."""
+        counts = Counter(entry.job.client for entry in self._entries)
+        (greediest, most), *_ = counts.most_common(1) or [(client, 0)]
+        if most <= counts[client] + 1:
+            return None
+        return next(entry.job for entry in reversed(self._entries) if entry.job.client == greediest)
 
     def take(self, chosen: Entry, *, now: float) -> bool:
         """Take out the one that goes next; False if it does not wait any more."""

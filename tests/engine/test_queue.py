@@ -61,6 +61,28 @@ def test_a_client_with_many_requests_does_not_hold_up_one_with_a_single_one(engi
     assert order_of(engine, blocker, [*many, one]).index(one) <= 1
 
 
+def test_a_client_that_fills_the_queue_makes_room_for_one_who_has_less_in_it(
+    make_engine: Callable[..., Engine], model: Model
+) -> None:
+    engine, spec = make_engine(max_queue=4), model()
+    started(engine, blocker := Generate(spec=spec, prompt="<<script tokens=900 decode_ms=5>>", client="first"))
+    many = [Generate(spec=spec, prompt="<<script tokens=2>>", client="many") for _ in range(4)]
+    submit_all(engine, many)
+    with pytest.raises(QueueFull):
+        engine.submit(Generate(spec=spec, prompt="<<script tokens=2>>", client="many"))
+    others = [Generate(spec=spec, prompt="<<script tokens=2>>", client=name) for name in ("one", "two")]
+    submit_all(engine, others)
+    with pytest.raises(QueueFull):  # "many" has two now: one more than this client would have
+        engine.submit(Generate(spec=spec, prompt="<<script tokens=2>>", client="one"))
+    engine.cancel(blocker)
+    for displaced in many[2:]:
+        with pytest.raises(QueueFull) as refused:
+            read(displaced)
+        assert (refused.value.retry_after or 0) >= 1
+    for job in (*many[:2], *others):
+        assert read(job)[0] == "w0 w1"
+
+
 def test_equal_clients_are_served_in_order_of_arrival(engine: Engine, model: Model) -> None:
     spec = model()
     jobs = [Generate(spec=spec, prompt="<<script tokens=1>>", client=f"client {n}") for n in range(64)]

@@ -73,7 +73,7 @@ def test_a_full_queue_refuses_at_once_says_when_to_come_back_and_lets_everybody_
     with running(server, 3000):
         flood("a", 8, "<<script tokens=1>>")
         begun = time.monotonic()
-        refused = send(server, "b", "<<script tokens=1>>")
+        refused = send(server, "a", "<<script tokens=1>>")
         assert time.monotonic() - begun < 2
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_full")
         assert 1 <= int(refused.headers["Retry-After"]) <= 60

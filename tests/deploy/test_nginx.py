@@ -1,5 +1,6 @@
 """conf/nginx/rkllama.conf under the real nginx: TLS, streams, clients that leave, limits."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -90,3 +91,12 @@ def test_the_limits_are_the_servers_own(monkeypatch: pytest.MonkeyPatch) -> None
     silence = int(proxy.split("proxy_read_timeout ")[1].split("s;")[0])
     assert silence > settings.queue_timeout + settings.request_timeout
     assert "non_idempotent" not in proxy.replace("no `non_idempotent`", "")
+
+
+def test_a_file_far_above_the_limit_goes_through(server: Server) -> None:
+    data = b"load_ms=0\n" + bytes(LIMIT)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert requests.post(f"{server.url}/api/blobs/{digest}", data=data, timeout=60).status_code == 201
+    assert requests.head(f"{server.url}/api/blobs/{digest}", timeout=10).status_code == 200
+    wrong = requests.post(f"{server.url}/api/blobs/sha256:{'0' * 64}", data=data, timeout=60)
+    assert (wrong.status_code, "digest mismatch" in wrong.json()["error"]) == (400, True)

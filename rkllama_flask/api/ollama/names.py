@@ -1,18 +1,26 @@
 """Models by the names that clients send, and the names that replies show."""
 
 import json
+import re
+from contextlib import suppress
 
 from rkllama_flask.api.context import services
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelNotFound
 
 _REGISTRY = "registry.ollama.ai"
+_LOCAL = re.compile(r":local *\Z", re.IGNORECASE)
+"""Behind a name it tells Ollama to ask no server elsewhere, which is what is always done here."""
 
 
 def find_model(name: str) -> Model:
     """The model of this name. Raises ModelNotFound, InvalidRequest for what can't be a name, ModelUnusable."""
+    catalog, plain = services().catalog, _LOCAL.sub("", name)
+    if plain != name:
+        with suppress(ModelNotFound, InvalidRequest):
+            return catalog.find(plain)
     try:
-        return services().catalog.find(name)
+        return catalog.find(name)
     except ModelNotFound:
         raise
     except InvalidRequest as error:

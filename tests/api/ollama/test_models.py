@@ -118,6 +118,15 @@ def test_older_clients_say_name(api: OllamaApi) -> None:
     assert api.post("/api/show", {"name": "tiny"}).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["tiny:local", "tiny:LATEST:local", "tiny:local "])
+def test_a_name_may_say_that_it_is_a_local_one(api: OllamaApi, name: str) -> None:
+    assert api.post("/api/show", {"model": name}).json["details"]["format"] == "rkllm"
+    assert api.post("/api/show", {"model": "nope:local"}).status_code == 404
+    assert api.post("/api/show", {"model": ":local"}).status_code == 400
+    assert api.post("/api/copy", {"source": "tiny", "destination": "own:local"}).status_code == 200
+    assert api.post("/api/show", {"model": "own:local"}).status_code == 200
+
+
 def test_copilot_reads_the_name_it_asked_for(api: OllamaApi) -> None:
     asked_by = {"User-Agent": "GitHubCopilotChat/0.30"}
     assert show(api, "tiny", headers=asked_by)["model_info"]["general.basename"] == "tiny"

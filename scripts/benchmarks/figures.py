@@ -28,8 +28,3 @@ def percentile(values: Sequence[float], percent: float) -> float:
     below = math.floor(place)
     above = math.ceil(place)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
-
-
-def paired(values: Sequence[float], others: Sequence[float]) -> Figure:
-    """How each value stands to the other one of its turn: machines grow warm, so only neighbours are compared."""
-    return Figure.of([value / other for value, other in zip(values, others, strict=True)])

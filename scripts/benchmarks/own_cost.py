@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from scripts.benchmarks.bars import Row, table
 from scripts.benchmarks.client import Answer, ServerError, read
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.processes import cpu_seconds, pss_mb
@@ -20,28 +21,6 @@ SHORT = "decode_ms=5 tokens=20"
 AT_ONCE = "prefill_ms=0 decode_ms=0"
 
 FLOODERS = 8
-LONGER = 3.0
-
-
-class Row(NamedTuple):
-    """One line of the result. `bars` are what the median and the tail (a name of Figure's) should keep to.
-
-    Where more is better `at_least` says so.
-    """
-
-    name: str
-    unit: str
-    figure: Figure
-    bars: tuple[float, ...] = ()
-    tail: str = ""
-    at_least: bool = False
-
-    @property
-    def kept(self) -> bool | None:
-        """Whether every bar is; None for a row that has none."""
-        measured = (self.figure.median, getattr(self.figure, self.tail) if self.tail else 0.0)
-        pairs = zip(measured, self.bars, strict=False)
-        return all(got >= bar if self.at_least else got <= bar for got, bar in pairs) if self.bars else None
 
 
 class Effort(NamedTuple):
@@ -97,7 +76,7 @@ def flooded_stream(effort: Effort) -> Iterator[Row]:
             streamed.append(ask_all(connections, [stream] + [trivial] * FLOODERS, again=again)[0])
         pairs = list(zip(map(read, streamed), server.runs(), strict=True))
         figure = Figure.of(_lags(pairs))
-        yield Row(f"the same while {FLOODERS} clients flood /api/version", "ms", figure, (15.0, 30.0), "p99")
+        yield Row(f"lag of a token while {FLOODERS} clients flood /api/version", "ms", figure, (15.0, 30.0), "p99")
 
 
 def throughput(effort: Effort) -> Iterator[Row]:
@@ -149,7 +128,7 @@ def clients_that_leave(effort: Effort) -> Iterator[Row]:
         left = [_leave(server, stream, after=5) for _ in range(repeat)]
         yield Row("run over after its client left, mid-stream", "ms", Figure.of(left), (40.0,))
         left = [_leave(server, whole, after=0) for _ in range(repeat)]
-        yield Row("the same, unstreamed", "ms", Figure.of(left), (600.0,))
+        yield Row("run over after its client left, unstreamed", "ms", Figure.of(left), (600.0,))
         tokens = [float(_leave_queue(server, stream)) for _ in range(max(2, repeat // 2))]
         yield Row("tokens made for a client that left while queued", "tokens", Figure.of(tokens), (0,))
 
@@ -189,7 +168,7 @@ def other_requests(effort: Effort) -> Iterator[Row]:
         ask_all(asking, [models] * len(asking), again=again)
         rate = len(times) / (time.monotonic() - begun)
         yield Row("GET /v1/models beside a stream", "per s", Figure.of([rate]), (1200,), at_least=True)
-        yield Row("its answer", "ms", Figure.of(times), (3.0, 3.0), "p99")
+        yield Row("one answer of GET /v1/models beside a stream", "ms", Figure.of(times), (3.0, 3.0), "p99")
         waiting = [Connection(client.address) for _ in range(16)]
         for connection in waiting:
             connection.send(stream)
@@ -199,7 +178,7 @@ def other_requests(effort: Effort) -> Iterator[Row]:
             reply = asking[0].ask(models)
             slowest.append((reply.ended_at - reply.sent_at) / 1e6)
             time.sleep(0.01)
-        yield Row("the slowest with 16 clients waiting", "ms", Figure.of([max(slowest)]), (5.0,))
+        yield Row("the slowest of GET /v1/models with 16 clients waiting", "ms", Figure.of([max(slowest)]), (5.0,))
         for connection in [*waiting, streaming]:
             connection.close()
 
@@ -300,21 +279,3 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(
             json.dumps([row._asdict() | {"figure": row.figure._asdict()} for row in rows], indent=1)
         )
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
-    lines = ["| figure | median | p95 | p99 | n | bar | |", "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
-    for row in rows:
-        median, p95, p99, count = row.figure
-        bar = " / ".join(f"{value:,g}" for value in row.bars)
-        bar = f"{'≥' if row.at_least else '≤'} {bar}" + (f" ({row.tail})" if row.tail else "")
-        mark = "kept" if row.kept else "missed"
-        lines.append(
-            f"| {row.name}, {row.unit} | {_show(median)} | {_show(p95)} | {_show(p99)} | {count} | {bar} | {mark} |"
-        )
-    return "\n".join(lines)
-
-
-def _show(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,8 +1,9 @@
-"""Percentiles as everybody knows them, ratios of neighbours only, and nothing out of nothing."""
+"""Percentiles as everybody knows them, and nothing out of nothing."""
 
 import pytest
 
-from scripts.benchmarks.figures import Figure, paired, percentile
+from scripts.benchmarks.bars import Row, table
+from scripts.benchmarks.figures import Figure, percentile
 
 
 def test_a_figure_is_median_tail_and_count() -> None:
@@ -22,10 +23,11 @@ def test_nothing_measured_is_no_figure() -> None:
         Figure.of([])
 
 
-def test_ratios_are_of_pairs_so_a_slow_minute_cancels_out() -> None:
-    assert paired([2.0, 20.0, 200.0], [1.0, 10.0, 100.0]).p95 == 2.0
+@pytest.mark.parametrize(("median", "tail", "kept"), [(1.0, 2.0, True), (1.1, 2.0, False), (1.0, 2.1, False)])
+def test_a_bar_is_kept_only_if_median_and_tail_keep_it(median: float, tail: float, kept: bool) -> None:
+    assert Row("lag", "ms", Figure(median, tail, 9.0, 5), (1.0, 2.0), "p95").kept is kept
 
 
-def test_pairs_are_complete() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        paired([1.0, 2.0], [1.0])
+def test_more_can_be_better() -> None:
+    assert Row("rate", "/s", Figure(12.0, 12.0, 12.0, 1), (10.0,), at_least=True).kept
+    assert "| ≥ 10 | kept |" in table([Row("rate", "/s", Figure(12.0, 12.0, 12.0, 1), (10.0,), at_least=True)])

@@ -36,11 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyError:
         parser.error(f"there is no user {options.user}")
     generation = not options.no_generation and options.root == Path("/")
-    findings = list(examine(options.root, who, generation=generation))
-    if options.json:
-        print(report.as_json(findings))
-    else:
-        print(report.text(findings, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    findings = []
+    for finding in examine(options.root, who, generation=generation):
+        findings.append(finding)
+        if not options.json:
+            print(report.line(finding, colour=colour), flush=True)
+    print(report.as_json(findings) if options.json else report.conclusion(findings))
     return 0 if report.is_well(findings) else 1
 
 

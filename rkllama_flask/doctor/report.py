@@ -7,20 +7,24 @@ from rkllama_flask.doctor.finding import Finding, Level, by_importance
 _COLOURS = {Level.OK: "32", Level.NOTE: "36", Level.WARNING: "33", Level.ERROR: "31;1"}
 
 
-def text(findings: list[Finding], *, colour: bool) -> str:
-    """A line for each finding, then what to do, the most important first."""
-    width = max(len(finding.subject) for finding in findings)
-    lines = []
-    for one in findings:
-        word = one.level.value.upper() if one.level in (Level.WARNING, Level.ERROR) else one.level.value
-        shown = f"\x1b[{_COLOURS[one.level]}m{word:<7}\x1b[0m" if colour else f"{word:<7}"
-        lines.append(f"{shown}  {one.subject:<{width}}  {one.says}")
-    steps = by_importance(findings)
-    if steps:
-        lines += ["", "What to do, the most important first:"]
+_SUBJECT_WIDTH = len("configuration")
+
+
+def line(finding: Finding, *, colour: bool) -> str:
+    """One finding."""
+    word = finding.level.value.upper() if finding.level in (Level.WARNING, Level.ERROR) else finding.level.value
+    shown = f"\x1b[{_COLOURS[finding.level]}m{word:<7}\x1b[0m" if colour else f"{word:<7}"
+    return f"{shown}  {finding.subject:<{_SUBJECT_WIDTH}}  {finding.says}"
+
+
+def conclusion(findings: list[Finding]) -> str:
+    """What to do, the most important first, and how it stands."""
+    lines = [""]
+    if steps := by_importance(findings):
+        lines += ["What to do, the most important first:"]
         lines += [f"{number:>2}. {one.do}" for number, one in enumerate(steps, 1)]
-    lines += ["", _verdict(findings)]
-    return "\n".join(lines)
+        lines += [""]
+    return "\n".join([*lines, _verdict(findings)])
 
 
 def as_json(findings: list[Finding]) -> str:

@@ -9,7 +9,7 @@ from tests.serving import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _MARK = re.compile(r"<!-- not run: .+ -->")
 _COMMAND = re.compile(
-    r"^(?:curl|sudo|docker|git|pip|apt|systemctl|journalctl|\S*scripts/\w+|\.venv/\S+|python3?) ", re.M
+    r"^(?:curl|openssl|sudo|docker|git|pip|apt|systemctl|journalctl|\S*scripts/\w+|\.venv/\S+|python3?) ", re.M
 )
 
 

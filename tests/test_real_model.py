@@ -3,9 +3,12 @@
 import json
 import threading
 import time
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import anthropic
+import ollama
 import openai
+import pydantic
 import pytest
 import requests
 
@@ -166,3 +169,89 @@ def test_token_ids_that_the_model_does_not_have_are_refused(real: Server) -> Non
     for path, field in (("completions", "prompt"), ("embeddings", "input")):
         response = real.post(f"/v1/{path}", {"model": MODEL, field: [1, 10_000_000]})
         assert (response.status_code, response.json()["error"]["param"]) == (400, field)
+
+
+Words = Annotated[str, pydantic.Field(max_length=24)]
+
+
+class Home(pydantic.BaseModel):
+    city: Words
+
+
+class Person(pydantic.BaseModel):
+    name: Words
+    age: int
+    height: float
+    married: bool
+    colour: Literal["red", "green", "blue"]
+    hobbies: Annotated[list[Words], pydantic.Field(max_length=2)]
+    home: Home
+
+
+ANN = "Ann is 31, 1.68 m tall and married. She lives in Lisbon, loves chess, and her favourite colour is green."
+
+
+def test_answers_by_a_schema_are_always_valid_whole_and_streamed(real: Server) -> None:
+    with openai.OpenAI(base_url=real.url + "/v1", api_key="unused", max_retries=0) as client:
+        for text in (ANN, "Write a poem about the sea.", "{}[]\\\"'"):
+            asked: Any = {"model": MODEL, "messages": [{"role": "user", "content": text}], "temperature": 1}
+            whole = client.chat.completions.parse(**asked, response_format=Person).choices[0]
+            assert isinstance(whole.message.parsed, Person)
+            with client.chat.completions.stream(**asked, response_format=Person) as stream:
+                streamed = stream.get_final_completion().choices[0]
+            assert isinstance(streamed.message.parsed, Person)
+            assert whole.finish_reason == streamed.finish_reason == "stop"
+
+
+def test_the_same_form_is_filled_in_through_every_api(real: Server) -> None:
+    schema = Person.model_json_schema()
+    said: Any = [{"role": "user", "content": ANN}]
+    with openai.OpenAI(base_url=real.url + "/v1", api_key="unused", max_retries=0) as client:
+        chat_answer = client.chat.completions.parse(
+            model=MODEL, messages=said, response_format=Person, temperature=0
+        ).choices[0]
+        response = client.responses.parse(model=MODEL, input=ANN, text_format=Person, temperature=0)
+    by_ollama = ollama.Client(host=real.url).chat(MODEL, said, format=schema, options={"temperature": 0})
+    with anthropic.Anthropic(base_url=real.url, api_key="unused", max_retries=0) as claude:
+        message = claude.messages.create(
+            model=MODEL,
+            messages=said,
+            max_tokens=300,
+            output_config={"format": {"type": "json_schema", "schema": schema}},
+        )
+    [block] = message.content
+    assert block.type == "text"
+    for found in (
+        chat_answer.message.parsed,
+        response.output_parsed,
+        Person.model_validate_json(by_ollama.message.content or ""),
+        Person.model_validate_json(block.text),
+    ):
+        assert isinstance(found, Person)
+    first = chat_answer.message.parsed
+    assert first == response.output_parsed
+    assert first is not None
+    assert (first.name, first.height, first.colour, first.home.city) == ("Ann", 1.68, "green", "Lisbon")
+
+
+def test_a_forced_call_has_valid_arguments(real: Server) -> None:
+    tools = [
+        {"type": "function", "function": {"name": "save_person", "parameters": Person.model_json_schema()}},
+        {"type": "function", "function": {"name": "delete_everything", "parameters": {"type": "object"}}},
+    ]
+    body = answer(real, f"Save this person: {ANN}", tools=tools, tool_choice="required", max_tokens=300)
+    [call] = body["choices"][0]["message"]["tool_calls"]
+    assert body["choices"][0]["finish_reason"] == "tool_calls"
+    assert call["function"]["name"] == "save_person"
+    assert isinstance(Person.model_validate_json(call["function"]["arguments"]), Person)
+
+
+def test_tokens_of_an_answer_in_json_are_those_of_its_text(real: Server) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": Person.model_json_schema()}}
+    whole = answer(real, ANN, response_format=wanted, max_tokens=300)
+    tokens = real.post("/api/embed", {"model": MODEL, "input": text_of(whole)}).json()["prompt_eval_count"]
+    assert whole["usage"]["completion_tokens"] == tokens
+    cut = answer(real, ANN, response_format=wanted, max_tokens=20)
+    assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 20)
+    assert text_of(whole).startswith(text_of(cut))
+    assert len(text_of(cut)) > 10

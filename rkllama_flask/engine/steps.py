@@ -68,6 +68,7 @@ class SteppedAnswer:
         self._steps = steps
         self._deadline = time.monotonic() + job.timeout if job.timeout else None
         self._worked = 0
+        self._cut_tokens = 0  # of a run that was cut off: the steps don't know of them
         self._unsent_tokens = 0
         self.end: End | None = None
         self.first_token_at: int | None = None
@@ -75,8 +76,7 @@ class SteppedAnswer:
     @property
     def tokens(self) -> int:
         """Tokens of the answer; without a tokenizer those that were generated, or computed between two runs."""
-        counted = self._steps.tokens
-        counted = self._worked if counted is None else counted
+        counted = self._counted() + self._cut_tokens
         return counted if self._job.max_tokens is None else min(counted, self._job.max_tokens)
 
     def run(self, running: Running) -> RunStatistics:
@@ -111,6 +111,14 @@ class SteppedAnswer:
         self._unsent_tokens += 1
         if self.first_token_at is None:
             self.first_token_at = time.monotonic_ns()
+        return self._is_over()
+
+    def abort(self) -> None:
+        """End the run under way."""
+        self._model.context.abort()
+
+    def _is_over(self) -> bool:
+        """Whether something from outside ends the whole answer here."""
         if self._job.cancelled:
             self.end = "cancelled"
         elif self._job.finished_early:
@@ -118,9 +126,6 @@ class SteppedAnswer:
         elif self._deadline is not None and time.monotonic() > self._deadline:
             self.end = "timeout"
         return self.end is not None
-
-    def abort(self) -> None:
-        self._model.context.abort()
 
     def _run(self, step: Step, left: int | None, running: Running, *, only: bool) -> RunStatistics:
         limits = [limit for limit in (step.max_tokens, left) if limit is not None]
@@ -141,20 +146,25 @@ class SteppedAnswer:
                 raise
             self.end = "length"
             return RunStatistics()
-        self._worked += run.tokens + (0 if only else statistics.prefill_tokens or 0)
-        if self.end is None:
+        self._worked += 0 if only else statistics.prefill_tokens or 0
+        self._cut_tokens = run.tokens
+        if not self._is_over():
             run.close()
             if not run.enough and (run.tokens == left or self._is_full(step, statistics, run.tokens)):
                 self.end = "length"
             else:
+                self._worked += run.tokens
+                self._cut_tokens = 0
                 self._steps.end()
         return statistics
 
     def _left(self) -> int | None:
         """Tokens that the answer may still have."""
+        return None if self._job.max_tokens is None else self._job.max_tokens - self._counted()
+
+    def _counted(self) -> int:
         counted = self._steps.tokens
-        counted = self._worked if counted is None else counted
-        return None if self._job.max_tokens is None else self._job.max_tokens - counted
+        return self._worked if counted is None else counted
 
     def _is_full(self, step: Step, statistics: RunStatistics, tokens: int) -> bool:
         length = statistics.prompt_tokens if isinstance(step.prompt, str) else len(step.prompt)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from contextlib import closing
 from typing import Annotated, Any, Literal
 
 import anthropic
@@ -211,7 +212,8 @@ def test_the_same_form_is_filled_in_through_every_api(real: Server) -> None:
             model=MODEL, messages=said, response_format=Person, temperature=0
         ).choices[0]
         response = client.responses.parse(model=MODEL, input=ANN, text_format=Person, temperature=0)
-    by_ollama = ollama.Client(host=real.url).chat(MODEL, said, format=schema, options={"temperature": 0})
+    with closing(ollama.Client(host=real.url)) as client_of_ollama:
+        by_ollama = client_of_ollama.chat(MODEL, said, format=schema, options={"temperature": 0})
     with anthropic.Anthropic(base_url=real.url, api_key="unused", max_retries=0) as claude:
         message = claude.messages.create(
             model=MODEL,
@@ -239,7 +241,9 @@ def test_a_forced_call_has_valid_arguments(real: Server) -> None:
         {"type": "function", "function": {"name": "save_person", "parameters": Person.model_json_schema()}},
         {"type": "function", "function": {"name": "delete_everything", "parameters": {"type": "object"}}},
     ]
-    body = answer(real, f"Save this person: {ANN}", tools=tools, tool_choice="required", max_tokens=300)
+    body = answer(
+        real, f"Save this person: {ANN}", tools=tools, tool_choice="required", parallel_tool_calls=False, max_tokens=300
+    )
     [call] = body["choices"][0]["message"]["tool_calls"]
     assert body["choices"][0]["finish_reason"] == "tool_calls"
     assert call["function"]["name"] == "save_person"

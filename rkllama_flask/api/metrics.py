@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from flask import Flask, Response, current_app
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
 from rkllama_flask.api.context import services
 from rkllama_flask.api.record import Record, record
 from rkllama_flask.board import Board
+from rkllama_flask.errors import RkllamaError
 from rkllama_flask.generation.events import Ended
 
 _EXTENSION = "rkllama_metrics"
@@ -26,6 +27,8 @@ _PREFILL_SPEEDS = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 1000)
 
 def install(app: Flask, board: Board | None = None) -> None:
     """Count every request of `app`. `board` is where load and clocks are read."""
+    # They would be a second series for each, which nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = app.extensions[_EXTENSION] = Metrics(board or Board())
 
     @app.after_request
@@ -56,6 +59,8 @@ class Metrics:
 
         self._requests = counter("http_requests", "Requests by route and status", "method", "route", "status")
         self._errors = counter("errors", "Requests that ended in an error, by its code", "code")
+        for code in {"client_gone", *_codes(RkllamaError)}:
+            self._errors.labels(code)  # there from the start: Prometheus sees no step from nothing to one
         self._runs = counter("runs", "Answers and embeddings by how they ended", "kind", "model", "reason")
         self._prompt_tokens = counter("prompt_tokens", "Tokens of prompts", "model")
         self._cached_tokens = counter("cached_tokens", "Tokens of prompts whose prefill was saved", "model")
@@ -152,6 +157,12 @@ def _models() -> Iterator[Metric]:
     yield from (sizes, contexts)
     yield _gauge("cache_bytes", "What prompt caches take", inference.caches.used_bytes)
     yield _gauge("cache_limit_bytes", "What prompt caches may take", inference.caches.max_bytes)
+
+
+def _codes(kind: type[RkllamaError]) -> Iterator[str]:
+    yield kind.code
+    for below in kind.__subclasses__():
+        yield from _codes(below)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

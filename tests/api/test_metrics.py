@@ -107,6 +107,7 @@ def test_what_went_wrong_is_counted_by_its_code(scripted: Server) -> None:
     broken = {"model": "scripted", "prompt": "<<script tokens=9 fail=3>>", "raw": True}
     assert "error" in scripted.post("/api/generate", broken).text
     after = of(scripted)
+    assert after["rkllama_errors_total[storage_full]"] == 0  # each code is there from the start
     for name in ("model_not_found", "not_found", "runtime_failed"):
         assert after[f"rkllama_errors_total[{name}]"] - before.get(f"rkllama_errors_total[{name}]", 0) == 1, name
     assert after["rkllama_http_requests_total[][][404]"] - before.get("rkllama_http_requests_total[][][404]", 0) == 1

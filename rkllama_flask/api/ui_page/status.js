@@ -74,7 +74,8 @@ function render(health, figures) {
       clock ? `at ${Math.round(clock.value / 1e6)} MHz of ${Math.round(sum("npu_frequency_limit_hertz") / 1e6)}` : "", cores.length ? busiest : null);
   }
   const failed = sum("errors_total");
-  if (failed) tile("Errors", number(failed), samples("errors_total").map((one) => `${one.code} ${one.value}`).join(", "));
+  const kinds = samples("errors_total").filter((one) => one.value).map((one) => `${one.code} ${one.value}`);
+  if (failed) tile("Errors", number(failed), kinds.join(", "));
 
   byId("status-tiles").replaceChildren(...tiles.map(({ title, value, more, share }) => make("div", { class: "tile" },
     make("dt", {}, title),

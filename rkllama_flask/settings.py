@@ -144,7 +144,7 @@ class Settings:
             client_timeout=env.float("CLIENT_TIMEOUT", 60, validate=validate.Range(min=1)),
             heartbeat=env.float("HEARTBEAT", 10, validate=validate.Range(min=0)),
             ndjson_heartbeat=env.bool("NDJSON_HEARTBEAT", False),
-            max_body_bytes=env.int("MAX_BODY_BYTES", 32 << 20, validate=positive),
+            max_body_bytes=env.int("MAX_BODY_BYTES", 8 << 20, validate=positive),
             max_upload_bytes=env.int("MAX_UPLOAD_BYTES", 64 << 30, validate=validate.Range(min=0)),
             cache_max_bytes=env.int("CACHE_MAX_BYTES", 4 << 30, validate=validate.Range(min=0)),
             automatic_caches_from=env.int("AUTOMATIC_CACHES_FROM", 256, validate=validate.Range(min=0)),

@@ -11,7 +11,7 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import CacheWish, Embed, Generate
 from rkllama_flask.engine.runs import RESERVED_TOKENS
-from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
 from rkllama_flask.generation.calls_first import CallsFirst
 from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
@@ -24,6 +24,9 @@ from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.tokens import Tokenizer
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
+
+MAX_STOPS = 64
+MAX_STOP_CHARACTERS = 10_000
 
 
 class Inference(Models):
@@ -89,6 +92,7 @@ class Inference(Models):
         model, modelfile = request.model, request.model.modelfile
         if "completion" not in facts.capabilities(model):
             raise UnsupportedRequest(f'"{model.name}" does not support chat: it only makes embeddings.', param="model")
+        stops = _stops(request.stop or modelfile.stop)
         request, refusal = self.caches.put_in_front(request)
         prompt = self._prompts.build(request)
         context_length = request.context_length or self._context_length(model)
@@ -99,7 +103,7 @@ class Inference(Models):
             sampling=request.sampling.over(self._sampling(model)),
             requested=request.sampling,
             max_tokens=self._limit(request, prompt.tokens, context_length),
-            stop=request.stop or modelfile.stop,
+            stop=stops,
             context_length=request.context_length,
             keep_alive=request.keep_alive,
             timeout=request.timeout or self._request_timeout,
@@ -220,6 +224,16 @@ class Inference(Models):
     def _too_long(prompt_tokens: int, context_length: int, model: Model) -> ContextLengthExceeded:
         largest = model.context_length if model.context_length > context_length else None
         return ContextLengthExceeded(prompt_tokens, context_length - RESERVED_TOKENS, largest=largest)
+
+
+def _stops(stops: tuple[str, ...]) -> tuple[str, ...]:
+    """Each is looked for at each token, on the thread that everybody's answers come from."""
+    if len(stops) > MAX_STOPS or sum(map(len, stops)) > MAX_STOP_CHARACTERS:
+        raise InvalidRequest(
+            f"There may be {MAX_STOPS} stop strings at most, of {MAX_STOP_CHARACTERS} characters together.",
+            param="stop",
+        )
+    return stops
 
 
 def _hash(content: object) -> str:

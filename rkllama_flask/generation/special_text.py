@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TypeVar
 
 from rkllama_flask.errors import InvalidRequest
@@ -87,11 +87,22 @@ class Cover:
 
     def text(self, text: str, *, allowed: frozenset[str] = frozenset()) -> str:
         """`text` with its look-alikes covered, but for those in `allowed`."""
-        spans = [span for span in self._special.spans(text) if text[slice(*span)] not in allowed]
-        for start, end in (*spans, *self._special.edges(text)):
-            if not (allowed and any(tag in text[start:end] for tag in allowed)):
+        edges = list(self._special.edges(text))
+        pieces, done = [], 0
+        for start, end in self._special.spans(text):
+            if not self._holds(text[start:end], allowed):
+                pieces += [text[done:start], text[start:end].translate(self._cover)]
+                done = end
+        if pieces:
+            text = "".join((*pieces, text[done:]))
+        for start, end in edges:
+            if not self._holds(text[start:end], allowed):
                 text = text[:start] + text[start:end].translate(self._cover) + text[end:]
         return text
+
+    @staticmethod
+    def _holds(text: str, tags: frozenset[str]) -> bool:
+        return any(tag in text for tag in tags)
 
     def value(self, value: T) -> T:
         """A JSON value with every string and key in it covered."""
@@ -145,7 +156,7 @@ def neutralise(prompt: Prompt, special_strings: Iterable[str] = ()) -> str:
     for segment in prompt.segments:
         trusted.extend(bytes([segment.trusted]) * len(segment.text))
     while breaks := [start + 1 for start, end in special.spans(text) if 0 in trusted[start:end]]:
-        for place in reversed(breaks):
-            text = f"{text[:place]} {text[place:]}"
-            trusted.insert(place, 0)
+        places = [0, *breaks, len(text)]
+        text = " ".join(text[start:end] for start, end in pairwise(places))
+        trusted = bytearray(b"\0").join(trusted[start:end] for start, end in pairwise(places))
     return text

@@ -16,7 +16,7 @@ from tests.serving import ROOT, Server, start_server
 pytestmark = pytest.mark.skipif(proxies.installed("nginx") is None, reason="nginx is not installed")
 
 SOCKET = "/run/rkllama/http.sock"
-LIMIT = 32 << 20
+LIMIT = 8 << 20
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from marshmallow import fields
 
 from rkllama_flask.api.ollama.durations import keep_alive_seconds, parse_duration
 from rkllama_flask.api.ollama.options import Options, read_options
-from rkllama_flask.api.schema import Unapplied
+from rkllama_flask.api.schema import MAX_INPUTS, Unapplied
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import JsonFormat
 
@@ -87,6 +87,8 @@ class Inputs(fields.Field[tuple[str, ...]]):
         if isinstance(value, str):
             return (value,) if value else ()
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            if len(value) > MAX_INPUTS:
+                raise InvalidRequest(f"input must not hold more than {MAX_INPUTS} texts", param="input")
             return tuple(value)
         raise InvalidRequest("invalid input type", param="input")
 

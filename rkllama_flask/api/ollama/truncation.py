@@ -65,11 +65,11 @@ class FittingAnswer:
 def without_oldest_turns(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
     """The request without its oldest turns; every system message and the last message stay. Raises `error`."""
     messages = request.messages or ()
-    shorter = [kept for kept in (_without_oldest(messages, at) for at in _beginnings(messages)) if kept != messages]
-    if not shorter:
+    wanted = sum(map(_length, messages)) * _share(error)
+    begin = _beginning(messages, wanted)
+    if begin is None:
         raise error
-    wanted = _length(messages) * _share(error)
-    return replace(request, messages=next((kept for kept in shorter if _length(kept) <= wanted), shorter[-1]))
+    return replace(request, messages=_without_oldest(messages, begin))
 
 
 def without_beginning(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
@@ -97,15 +97,26 @@ def _share(error: ContextLengthExceeded) -> float:
     return error.limit * (1 - ROOM_FOR_ANSWER) / max(error.prompt_tokens, 1)
 
 
-def _beginnings(messages: tuple[Message, ...]) -> list[int]:
-    """Where what is kept may begin: many templates want a user's turn first."""
-    return [at for at, message in enumerate(messages[:-1]) if message.role == "user"] + [len(messages) - 1]
+def _beginning(messages: tuple[Message, ...], wanted: float) -> int | None:
+    """Where what is kept begins: the first place after which not more than `wanted` is left, else the last that is.
+
+    Many templates want a user's turn first. None where nothing can go. One pass, because there may be many messages.
+    """
+    left, gone, found = sum(map(_length, messages)), False, None
+    for at, message in enumerate(messages):
+        if gone and (message.role == "user" or at == len(messages) - 1):
+            found = at
+            if left <= wanted:
+                break
+        if message.role != "system":
+            left -= _length(message)
+            gone = True
+    return found
 
 
 def _without_oldest(messages: tuple[Message, ...], begin: int) -> tuple[Message, ...]:
     return tuple(message for at, message in enumerate(messages) if at >= begin or message.role == "system")
 
 
-def _length(messages: tuple[Message, ...]) -> int:
-    calls = (call for message in messages for call in message.tool_calls)
-    return sum(len(message.content) for message in messages) + sum(len(call.name + call.arguments) for call in calls)
+def _length(message: Message) -> int:
+    return len(message.content) + sum(len(call.name + call.arguments) for call in message.tool_calls)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from marshmallow import ValidationError, fields
 
+from rkllama_flask.api.schema import MAX_INPUTS
 from rkllama_flask.generation.request import JsonFormat, ToolChoice
 
 _TEXT_PARTS = {
@@ -159,6 +160,7 @@ class Prompts(fields.Field[tuple[Prompt, ...]]):
         "required": "is required",
         "invalid": "must be a string, a list of strings, a list of token ids, or a list of such lists",
         "empty": "must not be empty",
+        "many": f"must not hold more than {MAX_INPUTS} texts",
     }
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> tuple[Prompt, ...]:
@@ -170,6 +172,8 @@ class Prompts(fields.Field[tuple[Prompt, ...]]):
             raise self.make_error("empty")
         if _are_ids(value):
             return (tuple(value),)
+        if len(value) > MAX_INPUTS:
+            raise self.make_error("many")
         return tuple(self._one(item) for item in value)
 
     def _one(self, item: Any) -> Prompt:

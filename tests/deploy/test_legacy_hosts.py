@@ -1,5 +1,6 @@
 """conf/uwsgi and conf/apache under the real programs: what works there too, and what does not."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -119,6 +120,20 @@ def test_under_uwsgi_a_client_is_missed_also_while_nothing_is_sent(server: Serve
     with send(server, "<<script tokens=3000 decode_ms=10>>"):
         wait_until(lambda: busy(server), 10)
     assert wait_until(lambda: not busy(server), 20) < 15  # the answer takes 30 s
+
+
+def test_after_a_crash_of_the_library_the_host_starts_another_process(server: Server) -> None:
+    def answers() -> bool:
+        try:
+            return server.post("/v1/chat/completions", chat("<<script text=alive>>")).ok
+        except requests.ConnectionError:
+            return False
+
+    with contextlib.suppress(requests.RequestException):
+        server.post("/v1/chat/completions", chat("<<script tokens=9 segv=3>>"))
+    wait_until(answers, 30)
+    inits = [line.split()[1] for line in server.calls if line.split()[3] == "init"]
+    assert len(set(inits)) == 2
 
 
 def test_stopping_the_host_releases_the_runtime(server: Server) -> None:

@@ -105,9 +105,12 @@ class Prompts:
 
         leading = messages[: len(messages) - len(rest)]
         key = (request.model.identity, template.source, leading, tools, thinking, arguments)
+        found = self._openings.find(content(built.content), leading, write, key)
+        if found is None:
+            return built
         return replace(
             built,
-            opening=self._openings.find(content(built.content), leading, write, key),
+            opening=found,
             opening_length=sum(len(message.content) for message in leading),
             conversation=hash_of(rest[0]),
         )

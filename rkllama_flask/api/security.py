@@ -123,7 +123,9 @@ def _allow_origin(response: Response) -> Response:
     if not origin or not _is_allowed_origin(origin):
         return response
     response.headers["Access-Control-Allow-Origin"] = origin
-    response.headers["Access-Control-Expose-Headers"] = "x-request-id, X-Unapplied-Parameters, Retry-After"
+    response.headers["Access-Control-Expose-Headers"] = (
+        "x-request-id, request-id, x-should-retry, X-Unapplied-Parameters, Retry-After"
+    )
     response.vary.add("Origin")
     if _is_preflight():
         wanted = request.headers.get("Access-Control-Request-Headers", _PREFLIGHT_HEADERS)

@@ -90,6 +90,10 @@ class StubInference:
             return self.loaded[0]
         raise InvalidRequest("Name a model.", param="model")
 
+    def capabilities(self, model: Model) -> tuple[str, ...]:
+        """Everybody can do everything, but for the one that can't think."""
+        return ("completion", "tools") if model.name == "plain" else ("completion", "tools", "thinking")
+
     def find(self, name: str) -> Model:
         return self.catalog.find(name)
 

@@ -37,7 +37,7 @@ def create_message() -> Response:
     body = read_json()
     fields = _messages.read(body)
     request = generation_request(fields)
-    unapplied = (*_messages.unapplied(body), *unapplied_of(fields))
+    unapplied = (*_messages.unapplied(body), *unapplied_of(fields, request))
     head = Head.of(request)
     blocks = ContentBlocks(thoughts=shows_thoughts(fields))
     generation = services().inference.generate(request)

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from rkllama_flask.api.anthropic.fields import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from rkllama_flask.api.context import services
 from rkllama_flask.errors import InvalidRequest
-from rkllama_flask.generation.request import JsonFormat, Message, Tool, ToolCall, ToolChoice
+from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 from rkllama_flask.runtime.sampling import Sampling
 
 _MODES = {"auto": "auto", "any": "required", "tool": "named", "none": "none"}
@@ -98,10 +99,12 @@ def sampling_of(fields: Mapping[str, Any]) -> Sampling:
     )
 
 
-def unapplied_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
+def unapplied_of(fields: Mapping[str, Any], request: GenerationRequest) -> tuple[str, ...]:
     """What the functions here had to leave out, by dotted path."""
     names = [f"tools.{index}" for index, tool in enumerate(fields["tools"]) if "input_schema" not in tool]
-    if "budget_tokens" in fields.get("thinking", {}):
+    if shows_thoughts(fields) and "thinking" not in services().inference.capabilities(request.model):
+        names.append("thinking")
+    elif "budget_tokens" in fields.get("thinking", {}):
         names.append("thinking.budget_tokens")
     if fields.get("top_k", 1) <= 0:
         names.append("top_k")

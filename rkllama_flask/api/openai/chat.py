@@ -19,6 +19,7 @@ from rkllama_flask.api.openai.neutral import (
     thinking_of,
     tools_of,
     unapplied_sampling,
+    unapplied_thinking,
     unapplied_tools,
 )
 from rkllama_flask.api.openai.schemas import ChatSchema
@@ -38,7 +39,12 @@ def create_chat_completion() -> Response:
     fields = _schema.read(body)
     request = generation_request(fields)
     count: int = fields["n"]
-    unapplied = (*_schema.unapplied(body), *unapplied_sampling(fields), *unapplied_tools(fields))
+    unapplied = (
+        *_schema.unapplied(body),
+        *unapplied_sampling(fields),
+        *unapplied_tools(fields),
+        *unapplied_thinking(fields, request),
+    )
     by_functions = asks_by_functions(fields)
     choices = Choices(services().inference.generate, [request] * count)
     head = Head.of(request.model, "chatcmpl")

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rkllama_flask.api.context import services
 from rkllama_flask.api.openai.fields import Choice
 from rkllama_flask.errors import InvalidRequest
-from rkllama_flask.generation.request import Message, Tool, ToolCall, ToolChoice
+from rkllama_flask.generation.request import GenerationRequest, Message, Tool, ToolCall, ToolChoice
 from rkllama_flask.runtime.sampling import Sampling
 
 _SAMPLING = (
@@ -77,6 +78,19 @@ def asks_by_functions(fields: Mapping[str, Any]) -> bool:
 def unapplied_tools(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The tools that `tools_of` had to leave out, by dotted path."""
     return tuple(f"tools.{index}" for index, tool in enumerate(fields["tools"]) if tool["type"] != "function")
+
+
+def unapplied_thinking(fields: Mapping[str, Any], request: GenerationRequest) -> tuple[str, ...]:
+    """The fields that ask a model to think which can't."""
+    if not request.thinking or "thinking" in services().inference.capabilities(request.model):
+        return ()
+    asked = {
+        "reasoning.effort": fields.get("reasoning", {}).get("effort"),
+        "reasoning_effort": fields.get("reasoning_effort"),
+        "enable_thinking": fields.get("enable_thinking"),
+        "chat_template_kwargs.enable_thinking": fields["chat_template_kwargs"].get("enable_thinking"),
+    }
+    return tuple(name for name, value in asked.items() if value and value != "none")
 
 
 def _functions_of(tools: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -16,6 +16,7 @@ from rkllama_flask.api.openai.neutral import (
     thinking_of,
     tools_of,
     unapplied_sampling,
+    unapplied_thinking,
 )
 from rkllama_flask.api.openai.responses_framing import ResponseEvents, ResponseHead
 from rkllama_flask.api.openai.responses_input import ResponseSchema, namespaces_of, unapplied_parts
@@ -41,7 +42,12 @@ def create_response() -> Response:
     body = read_json()
     fields = _schema.read(body)
     request = _request(fields)
-    unapplied = (*_schema.unapplied(body), *unapplied_sampling(fields), *unapplied_parts(body, fields))
+    unapplied = (
+        *_schema.unapplied(body),
+        *unapplied_sampling(fields),
+        *unapplied_thinking(fields, request),
+        *unapplied_parts(body, fields),
+    )
     head = ResponseHead.of(request, body)
     items = OutputItems(namespaces_of(fields["tools"]))
     try:

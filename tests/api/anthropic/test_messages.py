@@ -8,7 +8,7 @@ from rkllama_flask.errors import ContextLengthExceeded, RuntimeFailed
 from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted, Waiting
 from tests.api.anthropic.reading import HI, THINK, WEATHER, ask, ask_streamed, joined, read_events
 from tests.api.conftest import Api
-from tests.api.stub import finished, say
+from tests.api.stub import finished, make_model, say
 from tests.contract.anthropic_spec import check
 
 CALLS: Any = (
@@ -175,6 +175,15 @@ def test_a_named_cache_is_answered_in_usage(api: Api) -> None:
 def test_a_stream_begins_with_the_prompts_count_where_it_can_be_had(api: Api, model: str, count: int) -> None:
     start = ask_streamed(api, model=model)[0]["message"]
     assert (start["usage"]["input_tokens"], start["content"], start["stop_reason"]) == (count, [], None)
+
+
+def test_a_model_that_cannot_think_is_not_said_to(api: Api) -> None:
+    api.inference.catalog.models.append(make_model("plain"))
+    body = {"model": "plain", "max_tokens": 9, "messages": HI}
+    asking = api.post("/v1/messages", body | {"thinking": THINK})
+    assert (asking.status_code, asking.headers["X-Unapplied-Parameters"]) == (200, "thinking")
+    for thinking in (None, {"type": "disabled"}):
+        assert "X-Unapplied-Parameters" not in api.post("/v1/messages", body | {"thinking": thinking}).headers
 
 
 def test_what_is_not_applied_is_named(api: Api) -> None:

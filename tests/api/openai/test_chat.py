@@ -10,7 +10,7 @@ from rkllama_flask.generation.request import UNLIMITED, JsonFormat, Message, Too
 from rkllama_flask.runtime.sampling import Sampling
 from tests.api.conftest import Api
 from tests.api.openai.reading import read_chunks, read_events
-from tests.api.stub import finished, say
+from tests.api.stub import finished, make_model, say
 from tests.contract.openai_spec import check
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -441,6 +441,24 @@ def test_what_cannot_be_honoured_is_named_in_a_header(api: Api) -> None:
         response = api.post("/v1/chat/completions", {"model": "tiny", "messages": HI, "stream": stream, **fields})
         named = response.headers["X-Unapplied-Parameters"].split(", ")
         assert set(named) == {*fields, "mirostat"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"reasoning": {"effort": "low"}, "enable_thinking": True}, "reasoning.effort, enable_thinking"),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs.enable_thinking"),
+        ({"reasoning_effort": "none"}, None),
+        ({"enable_thinking": False}, None),
+        ({}, None),
+    ],
+)
+def test_a_model_that_cannot_think_is_not_said_to(api: Api, fields: dict[str, Any], named: str | None) -> None:
+    api.inference.catalog.models.append(make_model("plain"))
+    body = {"messages": HI, **fields}
+    assert api.post("/v1/chat/completions", body | {"model": "plain"}).headers.get("X-Unapplied-Parameters") == named
+    assert "X-Unapplied-Parameters" not in api.post("/v1/chat/completions", body | {"model": "tiny"}).headers
 
 
 def test_custom_tools_are_not_offered_and_named(api: Api) -> None:

@@ -110,10 +110,9 @@ class Models:
         offset = time.time() - time.monotonic()
         found = []
         for entry in self._engine.resident:
-            try:
-                model = self._catalog.find(entry.spec.name)
-            except (ModelNotFound, ModelUnusable):
-                continue  # deleted or spoilt on disk while it is loaded: it has no name any more
+            model = self._named(entry.spec)
+            if model is None:
+                continue
             found.append(
                 Resident(
                     model=model,
@@ -128,10 +127,12 @@ class Models:
     def loading(self) -> Model | None:
         """The model that is being loaded now."""
         spec = self._engine.loading
-        try:
-            return None if spec is None else self._catalog.find(spec.name)
-        except (ModelNotFound, ModelUnusable):
-            return None
+        return None if spec is None else self._named(spec)
+
+    def _named(self, spec: ModelSpec) -> Model | None:
+        """The model of these weights: under the name they were loaded by, else under another, if they have one."""
+        fitting = [one for one in self._catalog.list() if (one.path, one.identity) == (spec.path, spec.identity)]
+        return next((one for one in fitting if one.name == spec.name), fitting[0] if fitting else None)
 
     def load(self, model: Model, *, keep_alive: float | None = math.inf, context_length: int | None = None) -> int:
         """Load a model and wait for it; how long that took in ns. `keep_alive` in seconds, None the default's."""

@@ -112,6 +112,26 @@ def test_the_same_through_the_servers_own_api(server: Server) -> None:
     assert steps(server.post("/v1/models/download", {"model": REPO, "stream": True}))[-1] == {"status": "success"}
 
 
+def test_a_model_is_made_of_one_on_the_hub_which_is_pulled_first(server: Server, hub: Hub) -> None:
+    told = steps(server.post("/api/create", {"model": "mine", "from": f"hf.co/{REPO}", "system": "Be brief."}))
+    assert told[0] == {"status": "pulling manifest"}
+    assert [step["status"] for step in told].count("success") == 1
+    assert told[-2:] == [{"status": "writing manifest"}, {"status": "success"}]
+    assert names(server) == ["mine:latest", "qwen3-0.6b:latest", "scripted:latest"]
+    assert server.post("/api/show", {"model": "mine"}).json()["system"] == "Be brief."
+    body = {"model": "again", "from": REPO, "stream": False}
+    assert server.post("/api/create", body).json() == {"status": "success"}  # it is here, so the hub isn't asked
+    assert len(hub.downloads(FILE)) == 1
+
+
+def test_a_model_of_one_that_the_hub_does_not_have(server: Server) -> None:
+    told = steps(server.post("/api/create", {"model": "mine", "from": "org/nothing"}))
+    assert told[-1]["error"].startswith(UNKNOWN)
+    assert server.post("/api/create", {"model": "mine", "from": "org/nothing", "stream": False}).status_code == 404
+    assert server.post("/api/create", {"model": "mine", "from": "nothing"}).status_code == 404
+    assert names(server) == ["scripted:latest"]
+
+
 @pytest.mark.parametrize("host", ["gevent", "gthread", "waitress"])
 def test_five_who_ask_for_one_model_cause_one_download(serve: Serve, hub: Hub, tmp_path: Path, host: str) -> None:
     server = start(serve, hub, tmp_path, host=host)

@@ -116,6 +116,17 @@ def test_a_model_that_was_loaded_by_name_stays_until_it_is_unloaded(server: Serv
     assert resident(server) == {}
 
 
+def test_a_model_whose_name_is_gone_is_listed_under_another_one(server: Server) -> None:
+    server.post("/api/copy", {"source": "one", "destination": "uno"})
+    say(server, "uno")
+    assert set(resident(server)) == {"uno"}
+    assert server.delete("/api/delete", json={"model": "uno"}).status_code == 200
+    assert set(resident(server)) == {"one"}
+    before = loads(server)
+    say(server, "one")
+    assert loads(server) == before
+
+
 def wait_for_nothing(server: Server) -> None:
     deadline = time.monotonic() + 10
     while resident(server):

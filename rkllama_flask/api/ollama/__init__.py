@@ -3,7 +3,8 @@
 from flask import Blueprint
 
 from rkllama_flask.api.ollama.blobs import check_blob, store_blob
-from rkllama_flask.api.ollama.changes import copy_model, create_model, delete_model, push_model
+from rkllama_flask.api.ollama.changes import copy_model, delete_model, push_model
+from rkllama_flask.api.ollama.create import create_model
 from rkllama_flask.api.ollama.embeddings import embed, embed_prompt
 from rkllama_flask.api.ollama.errors import dialect
 from rkllama_flask.api.ollama.generation import chat, generate

@@ -261,6 +261,14 @@ def test_other_weights_for_a_name_take_the_place_of_the_old_ones(api: OllamaApi)
     assert tree(api.models_dir) == {"tiny.rkllm", "new/Modelfile", "new/x.rkllm", "tuned/Modelfile", "tuned/x.rkllm"}
 
 
+def test_the_memory_of_weights_that_were_replaced_is_freed(api: OllamaApi) -> None:
+    for data in (NPU_FILE, NPU_FILE + b"other"):
+        upload(api, data)
+        created(api, files={"x.rkllm": digest_of(data)})
+        assert api.inference.moves == ([] if data == NPU_FILE else [("unload", "new")])
+        api.inference.loaded = [api.catalog.find("new"), api.catalog.find("tiny")]
+
+
 def test_what_else_lies_in_the_folder_is_not_touched(api: OllamaApi) -> None:
     upload(api, NPU_FILE)
     (api.models_dir / "new").mkdir()

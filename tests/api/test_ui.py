@@ -189,6 +189,22 @@ def test_what_goes_wrong_is_said_and_can_be_tried_again(page: Page) -> None:
 
 
 @in_browser
+def test_a_server_that_is_gone_is_said_to_be(page: Page) -> None:
+    page.until(lambda _: page.all("#chat-model option"), "the models")
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    try:
+        say(page, "anybody there?")
+        page.find(".assistant .notice.bad", "can't be reached")
+        page.find("#pill-text", "Not reachable")
+    finally:
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline | {"offline": False})
+    page.click(".assistant .notice button", "Try again")
+    page.find(".assistant .text")
+
+
+@in_browser
 def test_models_are_loaded_and_unloaded(page: Page, server: Server) -> None:
     show(page, server, "models")
     page.find("#models-list .card")

@@ -7,6 +7,7 @@ const FENCE = /^ {0,3}(```+|~~~+)\s*([^\s`]*)/;
 const HEADING = /^(#{1,6})\s+(.*)/;
 const ITEM = /^(\s*)([-*+]|\d{1,3}[.)])\s+(.*)/;
 const INLINE = /(`+)(.+?)\1|\*\*(\S|\S.*?\S)\*\*|(?<![\w*])\*(\S|\S.*?\S)\*(?![\w*])/s;
+const LONGEST_INLINE = 5000; // characters; beyond, looking for pairs could hold up the page
 
 /** Show `text` in `place`; blocks that are the same as last time stay as they are. */
 export function show(place, text) {
@@ -103,6 +104,7 @@ function list(lines) {
 }
 
 function inline(text) {
+  if (text.length > LONGEST_INLINE) return [text];
   const nodes = [];
   for (let found = INLINE.exec(text); found; found = INLINE.exec(text)) {
     if (found.index) nodes.push(text.slice(0, found.index));

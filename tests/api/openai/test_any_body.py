@@ -75,6 +75,15 @@ def test_any_item_of_a_response(api: Api, kind: str, item: dict[str, Any]) -> No
 
 
 @ANY_BODY
+@given(
+    path=st.sampled_from(["/tokenize", "/detokenize", "/apply-template", "/v1/chat/completions/input_tokens"]),
+    fields=bodies(["model", "content", "tokens", "messages", "add_special", "parse_special", "tools"]),
+)
+def test_any_field_of_what_counts_and_cuts(api: Api, path: str, fields: dict[str, Any]) -> None:
+    assert_in_order(api.post(path, CHAT | {"model": "org/big:7b", "content": "Hi", "tokens": [5]} | fields))
+
+
+@ANY_BODY
 @given(fields=st.dictionaries(st.text(min_size=1).map(lambda name: f"x_{name}"), JSON, max_size=4))
 def test_unknown_fields_are_never_refused(api: Api, fields: dict[str, Any]) -> None:
     assert api.post("/v1/chat/completions", fields | CHAT).status_code == 200

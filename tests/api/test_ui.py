@@ -149,6 +149,8 @@ def test_a_tool_call_is_readable_and_its_result_can_be_sent(page: Page) -> None:
     call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
     say(page, script(call))
     assert '"city": "Oslo"' in page.find(".call", "Calls weather").text
+    end = "const at = document.getElementById('chat-scroll'); return at.scrollHeight - at.scrollTop - at.clientHeight"
+    page.until(lambda _: page.run(end) < 2, "the end of the conversation")
     page.write(".call textarea", script("It rains."))
     page.click(".call button", "Send the result")
     page.find(".assistant .text", "It rains.")

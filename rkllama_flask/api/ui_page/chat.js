@@ -2,7 +2,7 @@
 
 import { lines, Problem, sentence } from "./api.js";
 import { list as listCaches } from "./caches.js";
-import { announce, byId, fillSelect, make, number, seconds } from "./dom.js";
+import { announce, byId, fillSelect, make, number, seconds, speed } from "./dom.js";
 import { copyText, show } from "./markdown.js";
 import { list as listModels } from "./models.js";
 
@@ -10,6 +10,7 @@ let messages = []; // as the API takes them
 let running = null; // the answer that is being written
 let caches = [];
 let lookAgain = () => {};
+let following = true; // whether the end of the conversation is kept in view
 
 export const isWaiting = () => running !== null && !running.begun;
 
@@ -50,6 +51,10 @@ export function begin(look) {
     submit();
   });
   input.addEventListener("input", fit);
+  const place = byId("chat-scroll");
+  place.addEventListener("scroll", () => {
+    following = place.scrollHeight - place.scrollTop - place.clientHeight < 60;
+  }, { passive: true });
   byId("chat-stop").addEventListener("click", () => running?.stop());
   byId("chat-new").addEventListener("click", startAnew);
   byId("chat-model").addEventListener("change", offerCaches);
@@ -174,7 +179,7 @@ function setRunning(on) {
 /** Follow the text, unless the person has scrolled up to read. */
 function scroll(always = false) {
   const place = byId("chat-scroll");
-  if (always || place.scrollHeight - place.scrollTop - place.clientHeight < 120) place.scrollTop = place.scrollHeight;
+  if (always || following) place.scrollTop = place.scrollHeight;
 }
 
 /** One answer as it is written. */
@@ -259,7 +264,7 @@ class Answer {
       if (!remark && this.tools.children[index]) this.tools.children[index].append(resultForm(call));
     }
     const facts = [remark, ...this.#facts()].filter(Boolean).join(" · ");
-    this.foot.append(make("span", { class: "faint" }, facts));
+    if (facts) this.foot.append(make("span", { class: "faint" }, facts));
     if (this.#text) this.foot.append(make("button", { type: "button", class: "small", onclick: () => copyText(this.#text) }, "Copy"));
     scroll();
   }
@@ -287,7 +292,7 @@ class Answer {
     const timings = this.#timings;
     if (!timings) return [];
     const facts = [`${number(timings.predicted_n)} tokens`];
-    if (timings.predicted_per_second) facts.push(`${timings.predicted_per_second.toFixed(1)} tokens/s`);
+    if (timings.predicted_per_second) facts.push(`${speed(timings.predicted_per_second)} tokens/s`);
     if (this.#first) facts.push(`first after ${seconds((this.#first - this.#asked) / 1000)}`);
     const prompt = timings.cache_n + timings.prompt_n;
     if (timings.cache_n) facts.push(`${number(timings.cache_n)} of ${number(prompt)} prompt tokens from a cache`);

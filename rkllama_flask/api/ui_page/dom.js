@@ -59,4 +59,6 @@ export const seconds = (count) => {
   return count < 5400 ? `${Math.round(count / 60)} min` : `${Math.round(count / 3600)} h`;
 };
 
+export const speed = (perSecond) => (perSecond < 100 ? perSecond.toFixed(1) : number(perSecond));
+
 export const number = (count) => Math.round(count).toLocaleString("en");

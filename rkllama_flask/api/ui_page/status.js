@@ -1,7 +1,7 @@
 // How the server stands: the small sign in the head of the page, and the part that tells all.
 
 import { call } from "./api.js";
-import { ask, byId, bytes, make, notice, number, seconds } from "./dom.js";
+import { ask, byId, bytes, make, notice, number, seconds, speed as rate } from "./dom.js";
 
 const WORDS = { generating: "Answering", loading: "Loading a model", saving: "Saving a cache", embed: "Embedding" };
 let before = null;
@@ -53,7 +53,7 @@ function render(health, figures) {
   if (recent) totals.speed = (totals.tokens - before.tokens) / (totals.time - before.time);
   const speed = totals.speed ?? before?.speed ?? (totals.time ? totals.tokens / totals.time : null);
   before = { ...totals, speed };
-  tile("Speed", speed ? `${speed.toFixed(1)} tokens/s` : "none yet", `${number(totals.tokens)} tokens generated`);
+  tile("Speed", speed ? `${rate(speed)} tokens/s` : "none yet", `${number(totals.tokens)} tokens generated`);
 
   const prompt = sum("prompt_tokens_total");
   const cached = sum("cached_tokens_total");

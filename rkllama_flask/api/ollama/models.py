@@ -11,12 +11,13 @@ from rkllama_flask.api.context import services
 from rkllama_flask.api.ollama.details import details, identity, model_info, parameters_text
 from rkllama_flask.api.ollama.durations import NEVER, local_time
 from rkllama_flask.api.ollama.names import display_name, find_model, required
-from rkllama_flask.api.ollama.schemas import NamedSchema, model_name
+from rkllama_flask.api.ollama.schemas import ShowSchema, model_name
 from rkllama_flask.api.openapi import accepts, returns
+from rkllama_flask.api.streaming import unapplied_header
 from rkllama_flask.errors import ModelNotFound
 from rkllama_flask.generation.templates import ChatTemplate
 
-_schema = NamedSchema()
+_schema = ShowSchema()
 
 
 @returns(replies.OLLAMA_TAGS)
@@ -60,11 +61,12 @@ def list_loaded_models() -> Response:
     )
 
 
-@accepts(NamedSchema, examples.OLLAMA_NAME)
+@accepts(ShowSchema, examples.OLLAMA_NAME)
 @returns(replies.OLLAMA_SHOW)
 def show_model() -> Response:
     """`POST /api/show`: all that is known about one model."""
-    name = required(model_name(_schema.read_body()))
+    fields = _schema.read_body()
+    name = required(model_name(fields))
     try:
         model = find_model(name)
     except ModelNotFound as error:
@@ -81,7 +83,7 @@ def show_model() -> Response:
         "system": modelfile.system,
         "messages": [{"role": role, "content": content} for role, content in modelfile.messages],
     }
-    return jsonify(
+    response = jsonify(
         {key: value for key, value in texts.items() if value}
         | {
             "details": details(model),
@@ -90,3 +92,5 @@ def show_model() -> Response:
             "modified_at": local_time(model.modified_at),
         }
     )
+    response.headers.update(unapplied_header(_schema.unapplied(fields)))
+    return response

@@ -146,6 +146,15 @@ class EmbeddingsSchema(NamedSchema):
     options = OptionsField(load_default=Options())
 
 
+class ShowSchema(NamedSchema):
+    """`POST /api/show`. What it would be like with other words is not shown."""
+
+    system = Unapplied(neutral=("",))
+    template = Unapplied(neutral=("",))
+    options = Unapplied(neutral=({},))
+    verbose = Unapplied(neutral=(False,))
+
+
 class CopySchema(OllamaSchema):
     """`POST /api/copy`."""
 

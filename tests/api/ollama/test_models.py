@@ -114,6 +114,11 @@ def test_a_gguf_file_speaks_for_itself(api: OllamaApi) -> None:
     assert api.inference.moves == [("load", "small:short", None, 4096)]
 
 
+def test_what_show_does_not_do_is_named(api: OllamaApi) -> None:
+    response = api.post("/api/show", {"model": "tiny", "verbose": True, "system": "x", "template": "", "options": {}})
+    assert response.headers["X-Unapplied-Parameters"] == "system, verbose"
+
+
 def test_older_clients_say_name(api: OllamaApi) -> None:
     assert api.post("/api/show", {"name": "tiny"}).status_code == 200
 

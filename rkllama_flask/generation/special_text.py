@@ -47,7 +47,8 @@ class SpecialText:
         self._pattern = re.compile("|".join(map(re.escape, self.strings)) or "(?!)")
         self._heads = {string[:cut] for string in self.strings for cut in range(1, len(string))}
         self._tails = {string[cut:] for string in self.strings for cut in range(1, len(string))}
-        self._longest = max(map(len, self.strings), default=0)
+        self._head_sizes = _sizes((head[-1], len(head)) for head in self._heads)
+        self._tail_sizes = _sizes((tail[0], len(tail)) for tail in self._tails)
         self.alphabet = "".join(sorted({letter for string in self.strings for letter in string}))
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
@@ -57,14 +58,24 @@ class SpecialText:
     def edges(self, text: str) -> Iterator[tuple[int, int]]:
         """The ends of `text` that would complete a special string together with what is put beside them."""
         start, end = len(text) - len(text.lstrip()), len(text.rstrip())
-        for size in range(min(self._longest, end - start), 0, -1):
-            if text[start : start + size] in self._tails:
+        if start >= end:
+            return
+        for size in self._tail_sizes.get(text[start], ()):
+            if size <= end - start and text[start : start + size] in self._tails:
                 yield start, start + size
                 break
-        for size in range(min(self._longest, end - start), 0, -1):
-            if text[end - size : end] in self._heads:
+        for size in self._head_sizes.get(text[end - 1], ()):
+            if size <= end - start and text[end - size : end] in self._heads:
                 yield end - size, end
                 break
+
+
+def _sizes(parts: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    """For each letter the lengths of those parts that have it at their outer end, the longest first."""
+    found: dict[str, set[int]] = {}
+    for letter, size in parts:
+        found.setdefault(letter, set()).add(size)
+    return {letter: sorted(sizes, reverse=True) for letter, sizes in found.items()}
 
 
 @lru_cache(maxsize=16)

@@ -7,7 +7,7 @@ from rkllama_flask.settings import Settings
 
 
 def banner(settings: Settings) -> str:
-    """What serves, from where, and one command to try."""
+    """What serves, from where, one command to try, and pages to open."""
     names = [model.name for model in Catalog(settings.models_dir).list()]
     everywhere = settings.host in ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104 - compared, not bound
     url = f"http://localhost:{settings.port}" if everywhere else f"http://{settings.address}"
@@ -26,6 +26,8 @@ def banner(settings: Settings) -> str:
             f"  models   none yet: put a .rkllm file (or a folder with one) into {settings.models_dir}",
             "           or fetch one from Hugging Face: scripts/rkllama pull org/repo",
         ]
+    if not socket_path:
+        lines.append(f"  browser  {url}/ui to chat and to see what it does, {url}/docs for the API")
     if not settings.is_local and not settings.api_keys:
         lines.append("  WARNING  everybody who reaches this address may use it: set API_KEYS, or HOST=127.0.0.1")
     return "\n".join(lines)

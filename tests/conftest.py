@@ -36,7 +36,7 @@ def scripted_library(family: str) -> Path:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start servers of one's own: `serve(family="1.3", host="gevent", MAX_QUEUE="2", …)`; all are stopped again."""
+    """Start servers of one's own: `serve(family="1.3", host="gevent", MAX_QUEUE="2", …)`; all are ended again."""
     servers: list[Server] = []
 
     def start(*, family: str = "1.3", host: str = "gevent", models: dict[str, str] | None = None, **env: str) -> Server:
@@ -47,7 +47,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in servers:
-        server.stop()
+        server.end()
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def scripted_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 
     yield of
     for server in servers.values():
-        server.stop()
+        server.end()
 
 
 @pytest.fixture(scope="session")
@@ -79,4 +79,4 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     env = {"RKLLM_CPU_THREADS": "1", "DEFAULT_MODEL": "smollm2-135m-instruct"}
     server = start_server(folder, library=None, env=env)
     yield server
-    server.stop()
+    server.end()

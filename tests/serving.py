@@ -81,6 +81,12 @@ class Server:
             self.process.wait()
             raise
 
+    def end(self) -> None:
+        """Be done with it at once: how it goes by itself is tested where that is asked."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
 
 def start_server(
     folder: Path,
@@ -121,7 +127,9 @@ def start_server(
     command = command or [sys.executable, *HOSTS[host]]
     command = [part.replace("{port}", str(port)) for part in command]
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment | (env or {}), stdout=log, stderr=log, cwd=ROOT)
+        process = subprocess.Popen(
+            command, env=environment | (env or {}), stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+        )
     server = Server(process, port, folder, proxy)
     deadline = time.monotonic() + 30
     while True:

@@ -35,7 +35,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     )
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
         yield client
-    server.stop()
+    server.end()
 
 
 def test_each_sentence_is_nearest_to_its_paraphrase(client: openai.OpenAI) -> None:

@@ -23,7 +23,7 @@ def loaded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         folder, library=scripted_library("1.3"), models=MODELS, env={"MAX_LOADED_MODELS": "2", "KEEP_ALIVE": "100"}
     )
     yield server
-    server.stop()
+    server.end()
 
 
 @pytest.fixture

@@ -15,4 +15,4 @@ def server(request: pytest.FixtureRequest, family: str, tmp_path_factory: pytest
     library = scripted_library(family)
     server = start_server(folder, library=library, models=request.module.MODELS, env=request.module.SETTINGS)
     yield server
-    server.stop()
+    server.end()

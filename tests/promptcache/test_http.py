@@ -33,7 +33,7 @@ def shared(request: pytest.FixtureRequest, family: str, tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp(f"caches-{family}-{request.param}")
     server = start_server(folder, library=scripted_library(family), models=models)
     yield server
-    server.stop()
+    server.end()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def server(keeps: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     }
     server = start_server(tmp_path_factory.mktemp("real-caches"), library=None, env=env)
     yield server
-    server.stop()
+    server.end()
 
 
 def ask(server: Server, messages: list[Any], **fields: Any) -> tuple[str, Any, float]:

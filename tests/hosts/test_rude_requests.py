@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import pytest
 
@@ -130,6 +131,50 @@ def test_odd_targets_reach_nothing_they_should_not(server: Server, target: str, 
     reply = send(server, f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert reply.status == status
     assert "X-Injected" not in reply.head
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../canary",
+        "..%2f..%2fcanary",
+        "%2e%2e/%2e%2e/canary",
+        "%252e%252e%252fcanary",
+        "%c0%ae%c0%ae%c0%afcanary",
+        "..%5c..%5ccanary",
+        "..;/canary",
+        "%00canary",
+        "canary%00.json",
+        "/etc/passwd",
+        "%2fetc%2fpasswd",
+        "%e2%80%ae",
+        "a" * 3000,
+        "con:aux",
+        ".hidden",
+        "scripted.json.part-1",
+    ],
+)
+def test_no_spelling_of_a_name_leads_out_of_its_folder(server: Server, name: str) -> None:
+    (server.folder / "canary").write_text("alive")
+    for method, path in (
+        ("DELETE", f"/v1/cache/scripted/{name}"),
+        ("GET", f"/v1/cache/scripted/{name}"),
+        ("GET", f"/v1/cache/{name}"),
+        ("GET", f"/v1/models/{name}"),
+        ("HEAD", f"/api/blobs/{name}"),
+        ("GET", f"/docs/{name}"),
+        ("GET", f"/ui/{name}"),
+    ):
+        reply = send(server, request(method, path))
+        assert reply.status in (301, 308, 400, 404, 405), (method, path, reply.raw)
+        assert b"root:" not in reply.raw
+        assert b"alive" not in reply.raw
+    for wanted in (name, f"scripted/../{name}", unquote(name)):
+        reply = send(server, post("/v1/cache/scripted", {"cache_name": wanted, "prompt": "a"}))
+        assert reply.status in (200, 400), reply.raw
+    assert (server.folder / "canary").read_text() == "alive"
+    kept = {path.parent for path in (server.folder / "cache").rglob("*.kv")}
+    assert kept <= {server.folder / "cache" / "scripted"}
 
 
 def test_head_is_answered_as_get_without_a_body(server: Server) -> None:

@@ -74,8 +74,9 @@ def respond(error: RkllamaError) -> Response:
     if error.should_retry is not None:
         response.headers["x-should-retry"] = "true" if error.should_retry else "false"
     if error.status >= 500:
-        cause = error.__cause__  # a bug of ours, if it is there: the log has where
-        logger.warning("%s: %s: %s", request_id(), type(error).__name__, error, exc_info=cause)
+        cause = error.__cause__  # a bug of ours, where it is none of our own errors: the log has where
+        bug = None if isinstance(cause, RkllamaError) else cause
+        logger.warning("%s: %s: %s", request_id(), type(error).__name__, error, exc_info=bug)
     return response
 
 

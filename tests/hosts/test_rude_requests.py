@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from urllib.parse import unquote
@@ -14,12 +15,13 @@ from tests.hosts.test_hosts import chat
 from tests.serving import Server, start_server
 
 LIMIT = 100_000
+NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module", params=["gevent", "gthread"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp(request.param)
-    env = {"MAX_BODY_BYTES": str(LIMIT), "HEARTBEAT": "0"}
+    env = {"MAX_BODY_BYTES": str(LIMIT), "HEARTBEAT": "0", "HF_ENDPOINT": NOWHERE, "HF_HOME": str(folder / "hf")}
     started = start_server(folder, library=scripted_library("1.3"), host=request.param, env=env)
     yield started
     assert content(started) == "alive"
@@ -175,6 +177,46 @@ def test_no_spelling_of_a_name_leads_out_of_its_folder(server: Server, name: str
     assert (server.folder / "canary").read_text() == "alive"
     kept = {path.parent for path in (server.folder / "cache").rglob("*.kv")}
     assert kept <= {server.folder / "cache" / "scripted"}
+
+
+def test_no_address_that_a_client_sends_is_ever_asked(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        here = f"127.0.0.1:{canary.getsockname()[1]}"
+        url = f"http://{here}/x"
+        parts = (
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "input_image", "image_url": url},
+            {"type": "input_audio", "input_audio": {"data": url, "format": "wav"}},
+            {"type": "file", "file": {"file_id": url, "file_data": url}},
+            {"type": "image", "source": {"type": "url", "url": url}},
+            {"type": "document", "source": {"type": "url", "url": url}},
+        )
+        for part in parts:
+            messages = [{"role": "user", "content": [part]}]
+            server.post("/v1/chat/completions", {"model": "scripted", "messages": messages})
+            server.post("/v1/messages", {"model": "scripted", "messages": messages, "max_tokens": 1})
+            server.post("/v1/responses", {"model": "scripted", "input": messages})
+        server.post("/api/chat", {"model": "scripted", "messages": [{"role": "user", "content": "a", "images": [url]}]})
+        server.post("/api/generate", {"model": "scripted", "prompt": "a", "images": [url]})
+        for schema in ({"$ref": url}, {"$schema": url, "$id": url}, {"properties": {"a": {"$dynamicRef": url}}}):
+            wish = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+            server.post("/v1/chat/completions", chat("a", response_format=wish))
+            server.post("/api/chat", chat("a", format=schema, stream=False))
+        for name in (
+            url,
+            f"{here}/org/repo",
+            f"hf.co@{here}/org/repo",
+            f"http://{here}@hf.co/org/repo",
+            "file:///etc/passwd",
+        ):
+            for path, field in (("/api/pull", "model"), ("/v1/models/download", "model"), ("/api/create", "from")):
+                reply = server.post(path, {"model": "new", field: name, "stream": False})
+                assert reply.status_code >= 400, reply.text
+        tools = [{"type": "mcp", "server_label": "a", "server_url": url}]
+        server.post("/v1/responses", {"model": "scripted", "input": "a", "tools": tools, "previous_response_id": url})
+        canary.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            canary.accept()
 
 
 def test_head_is_answered_as_get_without_a_body(server: Server) -> None:

@@ -100,6 +100,14 @@ def test_an_answer_is_streamed_and_told_in_figures(page: Page) -> None:
 
 
 @in_browser
+def test_an_answer_can_be_copied_without_tls_too(page: Page) -> None:
+    page.run("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    say(page, script("take this along"))
+    page.click(".assistant .foot button", "Copy")
+    page.find(".assistant .foot button", "Copied")
+
+
+@in_browser
 def test_a_conversation_is_sent_whole(page: Page) -> None:
     say(page, script("blue"))
     page.find(".assistant .foot", "tokens")

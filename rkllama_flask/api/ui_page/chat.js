@@ -3,7 +3,7 @@
 import { lines, Problem, sentence } from "./api.js";
 import { list as listCaches } from "./caches.js";
 import { announce, byId, fillSelect, make, number, seconds, speed } from "./dom.js";
-import { copyText, show } from "./markdown.js";
+import { copyButton, show } from "./markdown.js";
 import { list as listModels } from "./models.js";
 
 let messages = []; // as the API takes them
@@ -265,7 +265,7 @@ class Answer {
     }
     const facts = [remark, ...this.#facts()].filter(Boolean).join(" · ");
     if (facts) this.foot.append(make("span", { class: "faint" }, facts));
-    if (this.#text) this.foot.append(make("button", { type: "button", class: "small", onclick: () => copyText(this.#text) }, "Copy"));
+    if (this.#text) this.foot.append(copyButton(() => this.#text));
     scroll();
   }
 

@@ -71,9 +71,8 @@ function render({ kind, lines, language }) {
 }
 
 function code(text, language) {
-  const copy = make("button", { type: "button", class: "small", onclick: () => copyText(text) }, "Copy");
   return make("figure", { class: "code" },
-    make("figcaption", {}, language || "code", copy),
+    make("figcaption", {}, language || "code", copyButton(() => text)),
     make("pre", { tabindex: "0" }, make("code", {}, text)));
 }
 
@@ -116,11 +115,26 @@ function inline(text) {
   return text ? [...nodes, text] : nodes;
 }
 
-export async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    announce("Copied.");
-  } catch {
-    announce("Copying is not allowed here; select the text instead.");
-  }
+/** A button that copies what `text` gives, and says whether it did. */
+export function copyButton(text) {
+  const button = make("button", { type: "button", class: "small", onclick: async () => {
+    const done = await copied(text());
+    button.textContent = done ? "Copied" : "Not allowed";
+    announce(done ? "Copied." : "Copying is not allowed here; select the text instead.");
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  } }, "Copy");
+  return button;
+}
+
+async function copied(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  const field = make("textarea", { class: "hidden" }); // without TLS browsers have only the older way
+  const focused = document.activeElement;
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  focused?.focus();
+  return done;
 }

@@ -175,6 +175,10 @@ class Models:
         `replace_process` ends this process so that its supervisor starts another; called on a native thread.
         """
         self._engine.start(replace_process=replace_process)
+        for alias, name in self._aliases.items():
+            self._expect(name, f"MODEL_ALIASES: '{alias}' answers nothing")
+        if self._fallback_model:
+            self._expect(self._fallback_model, "FALLBACK_MODEL answers nothing")
         if self._default_model and not self._engine.resident:
             try:
                 model = self._catalog.find(self._default_model)
@@ -182,6 +186,12 @@ class Models:
                 self._on_warning(f"DEFAULT_MODEL is not loaded: {error}")
             else:
                 self._engine.submit(Load(spec=self._spec(model), keep_alive=math.inf))
+
+    def _expect(self, name: str, otherwise: str) -> None:
+        try:
+            self._catalog.find(name)
+        except RkllamaError as error:  # it may come later
+            self._on_warning(f"{otherwise}: {error}")
 
     def drain(self, grace: float) -> None:
         """Take no more requests; running answers have `grace` seconds. Safe in a signal handler."""

@@ -116,10 +116,13 @@ def test_a_second_server_explains_who_holds_the_npu(serve: Serve) -> None:
     assert content(ask(first, "<<script text=still>>")) == "still"
 
 
-def test_a_default_model_that_is_not_there_is_told_and_stops_nothing(serve: Serve) -> None:
-    server = serve(DEFAULT_MODEL="nowhere")
+def test_settings_that_name_a_model_which_is_not_there_are_told_and_stop_nothing(serve: Serve) -> None:
+    server = serve(DEFAULT_MODEL="nowhere", MODEL_ALIASES="gpt-4o=gone,gpt-5=scripted", FALLBACK_MODEL="away")
     assert content(ask(server, "<<script text=fine>>")) == "fine"
     assert "DEFAULT_MODEL is not loaded: model 'nowhere' not found" in server.log
+    assert "MODEL_ALIASES: 'gpt-4o' answers nothing: model 'gone' not found" in server.log
+    assert "FALLBACK_MODEL answers nothing: model 'away' not found" in server.log
+    assert "gpt-5" not in server.log
 
 
 def test_a_lock_file_that_can_not_be_made_is_named(serve: Serve) -> None:

@@ -13,7 +13,7 @@ from tests.hosts.test_hosts import chat
 from tests.serving import Server
 
 Serve = Callable[..., Server]
-LIMIT = "1.5"
+LIMIT = "1"
 WARM = "<<script text=warm>> " + "a b c d e f g h " * 4
 
 
@@ -29,7 +29,7 @@ def test_hangs_are_told_replaced_and_counted_and_slowness_is_left_alone(family: 
     server = serve(family=family, HANG_TIMEOUT=LIMIT, models={"scripted.rkllm": "hang=destroy"})
     assert text(ask(server, WARM)) == "warm"
     # Slow: a prefill and gaps that are longer than the limit, or nearly so.
-    assert text(ask(server, "<<script tokens=3 prefill_ms=1600 decode_ms=700>>")) == "w0 w1 w2"
+    assert text(ask(server, "<<script tokens=3 prefill_ms=1200 decode_ms=400>>")) == "w0 w1 w2"
     assert len(processes(server)) == 1
 
     # It hangs while one client reads, and one waits whose request may well be repeated.
@@ -79,9 +79,9 @@ def test_a_hang_in_prefill_or_in_a_load_is_told_in_each_dialect(family: str, ser
 
 def test_a_host_without_a_master_says_that_it_has_to_be_started_again_and_goes_on_if_need_be(serve: Serve) -> None:
     """flask's and waitress's servers have nobody who would replace them."""
-    server = serve(host="waitress", HANG_TIMEOUT="1")
+    server = serve(host="waitress", HANG_TIMEOUT=LIMIT)
     assert text(ask(server, WARM)) == "warm"
-    thread, _ = beside(server, "<<script tokens=2 finish_ms=6000>>")
+    thread, _ = beside(server, "<<script tokens=2 finish_ms=5000>>")
     wait_for(lambda: busy(server), 10, server)
     wait_for(lambda: not server.get("/health").json()["ready"], 20, server)
     refused = ask(server, "<<script text=no>>")

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 from flask import Response, request
@@ -29,6 +30,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks for the client while events flow; silence brings its own ticks."""
 
 _HANGS_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 UNAPPLIED_HEADER = "X-Unapplied-Parameters"
 
@@ -71,12 +74,14 @@ def stream(events: Events[T], framing: Framing[T], *, unapplied: tuple[str, ...]
     """
     client = _Client(request.environ)
     heartbeat = services().settings.heartbeat if framing.heartbeat else 0.0
+    body = _Body(events)
+    # Made in a moment of waiting, so that it need not be when the first token is there.
+    response = cache(lambda: Response(body, content_type=framing.content_type, headers=_HEADERS))
     try:
-        first = _first(events, client, heartbeat)
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        headers |= unapplied_header((*unapplied, *(events.unapplied if first else ())))
-        body = _Body(events, _chunks(events, first, framing, client, heartbeat=heartbeat, record=record()))
-        return Response(body, content_type=framing.content_type, headers=headers)
+        first = _first(events, client, heartbeat, meanwhile=response)
+        body.chunks = _chunks(events, first, framing, client, heartbeat=heartbeat, record=record())
+        response().headers.update(unapplied_header((*unapplied, *(events.unapplied if first else ()))))
+        return response()
     except BaseException:
         events.close()
         raise
@@ -161,25 +166,26 @@ class _Body:
     leave between the headers and the first chunk.
     """
 
-    def __init__(self, events: Events[T], chunks: Iterator[bytes]) -> None:
+    def __init__(self, events: Events[T]) -> None:
         self._events = events
-        self._chunks = chunks
+        self.chunks: Iterator[bytes] = iter(())
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
+        return self.chunks
 
     def close(self) -> None:
         self._events.close()
 
 
-def _first(events: Events[T], client: _Client, heartbeat: float) -> T | None:
-    """The first event; None when the heartbeat time passed before it."""
+def _first(events: Events[T], client: _Client, heartbeat: float, *, meanwhile: Callable[[], object]) -> T | None:
+    """The first event; None when the heartbeat time passed before it. `meanwhile` is called while there is none."""
     started = time.monotonic()
     for event in events:
         if not isinstance(event, Waiting):
             return event
         if client.gone(now=True):
             raise ClientGone
+        meanwhile()
         if heartbeat and time.monotonic() - started >= heartbeat:
             return None
     raise RkllamaError("The generation ended without an event.")

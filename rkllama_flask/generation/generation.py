@@ -16,6 +16,7 @@ from rkllama_flask.generation.events import (
     Timings,
     ToolCallStarted,
     Usage,
+    Waiting,
 )
 from rkllama_flask.generation.following import Following, OnEnd, nobody
 from rkllama_flask.generation.reasoning import ReasoningSplitter
@@ -84,6 +85,7 @@ class Generation(Following[Content]):
         elif isinstance(event, Started):
             self._started = event
             self.unapplied = event.unapplied
+            self._ready.append(Waiting(0.0))  # the runtime reads the prompt: there is time to make things ready
         elif isinstance(event, Done) and isinstance(event.result, RunResult):
             self._end(event.result)
 

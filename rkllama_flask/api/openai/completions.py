@@ -10,6 +10,7 @@ from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
+from rkllama_flask.api.openai.errors import naming
 from rkllama_flask.api.openai.fields import Prompt
 from rkllama_flask.api.openai.framing import Head, TextChunks
 from rkllama_flask.api.openai.neutral import limit_of, sampling_of, unapplied_sampling
@@ -18,7 +19,6 @@ from rkllama_flask.api.openai.usage import render_timings, render_usage
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.generation.request import GenerationRequest
 
 _schema = CompletionSchema()
@@ -30,11 +30,8 @@ def create_completion() -> Response:
     """Continue one prompt or several, streamed or whole."""
     body = read_json()
     fields = _schema.read(body)
-    try:
+    with naming({"messages": "prompt"}):
         return _complete(fields, (*_schema.unapplied(body), *unapplied_sampling(fields)))
-    except ContextLengthExceeded as error:
-        error.param = "prompt"
-        raise
 
 
 def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response:

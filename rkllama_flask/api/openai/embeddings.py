@@ -11,10 +11,11 @@ from rkllama_flask.api import openapi_examples as examples
 from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
+from rkllama_flask.api.openai.errors import naming
 from rkllama_flask.api.openai.schemas import EmbeddingSchema
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect
-from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest
+from rkllama_flask.errors import InvalidRequest
 
 _schema = EmbeddingSchema()
 
@@ -27,14 +28,11 @@ def create_embedding() -> Response:
     inference = services().inference
     model = inference.choose(fields.get("model"))
     dimensions: int | None = fields.get("dimensions")
-    try:
+    with naming({"messages": "input"}):
         embedding = inference.embed(
             model, fields["input"], dimensions=dimensions, truncate=fields["truncate"], client=client_name()
         )
         [made] = collect(embedding)
-    except ContextLengthExceeded as error:
-        error.param = "input"
-        raise
     length = len(made.vectors[0])
     if dimensions is not None and dimensions > length:
         raise InvalidRequest(f"'dimensions' must be at most {length}, which this model has.", param="dimensions")

@@ -1,5 +1,7 @@
 """Errors as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, RkllamaError
@@ -23,6 +25,16 @@ class OpenAIDialect:
         if isinstance(error, ContextLengthExceeded):
             body |= {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.limit}
         return {"error": body}
+
+
+@contextmanager
+def naming(fields: Mapping[str, str]) -> Iterator[None]:
+    """Errors of the floors below, which know only the words of a chat, name the fields of this endpoint instead."""
+    try:
+        yield
+    except InvalidRequest as error:
+        error.param = fields.get(error.param or "", error.param)
+        raise
 
 
 dialect = OpenAIDialect()

@@ -9,6 +9,7 @@ from rkllama_flask.api import openapi_examples as examples
 from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.body import read_json
 from rkllama_flask.api.context import client_name, services
+from rkllama_flask.api.openai.errors import naming
 from rkllama_flask.api.openai.neutral import (
     limit_of,
     messages_of,
@@ -23,11 +24,12 @@ from rkllama_flask.api.openai.responses_input import ResponseSchema, namespaces_
 from rkllama_flask.api.openai.responses_output import OutputItems
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
-from rkllama_flask.errors import ContextLengthExceeded, UnsupportedRequest
+from rkllama_flask.errors import UnsupportedRequest
 from rkllama_flask.generation.events import Content, Finished
 from rkllama_flask.generation.request import GenerationRequest, Message
 
 _schema = ResponseSchema()
+_NAMES = {"messages": "input", "response_format": "text.format"}
 _STORED = {
     "previous_response_id": "No responses are stored here, so none can be continued: send the whole conversation.",
     "conversation": "No conversations are stored here: send the whole conversation.",
@@ -50,14 +52,11 @@ def create_response() -> Response:
     )
     head = ResponseHead.of(request, body)
     items = OutputItems(namespaces_of(fields["tools"]))
-    try:
+    with naming(_NAMES):
         generation: Events[Content] = services().inference.generate(request)
         if fields["stream"]:
             return stream(generation, ResponseEvents(head, items), unapplied=unapplied)
         events = collect(generation)
-    except ContextLengthExceeded as error:
-        error.param = "input"
-        raise
     for event in events:
         items.read(event)
     finished = events[-1]
@@ -71,7 +70,9 @@ def create_response() -> Response:
 @returns(replies.INPUT_TOKENS)
 def count_input_tokens() -> Response:
     """The tokens of the prompt that the items make. Raises UnsupportedRequest where they can't be counted."""
-    count = services().inference.count_tokens(_request(_schema.read(read_json())))
+    request = _request(_schema.read(read_json()))
+    with naming(_NAMES):
+        count = services().inference.count_tokens(request)
     return jsonify(object="response.input_tokens", input_tokens=count)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rkllama_flask.errors import ContextLengthExceeded, QueueFull, RuntimeFailed
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, QueueFull, RuntimeFailed, TemplateFailed
 from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted, Waiting
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 from tests.api.conftest import Api
@@ -195,6 +195,23 @@ def test_a_choice_of_what_there_is_not_is_refused(api: Api, wrong: Any) -> None:
 def test_formats(api: Api, format: dict[str, Any], read: JsonFormat | None) -> None:
     assert request_for(api, text={"format": format}).format == read
     assert respond(api, text={"format": format})["text"] == {"format": format}
+
+
+@pytest.mark.parametrize(
+    ("error", "param"),
+    [
+        (TemplateFailed("no", param="messages"), "input"),
+        (InvalidRequest("no", param="response_format"), "text.format"),
+        (InvalidRequest("no", param="tools"), "tools"),
+        (InvalidRequest("no"), None),
+    ],
+)
+def test_errors_of_the_floors_below_name_this_endpoints_fields(api: Api, error: Exception, param: str | None) -> None:
+    api.inference.early = error
+    for stream in (False, True):
+        response = api.post("/v1/responses", BODY | {"stream": stream})
+        assert response.json is not None
+        assert (response.status_code, response.json["error"]["param"]) == (400, param)
 
 
 def test_a_wrong_format_is_refused_by_its_place(api: Api) -> None:

@@ -55,7 +55,7 @@ def test_the_npm_package(hub_server: Server, npm_packages: Path) -> None:
         env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -18,8 +18,12 @@ static size_t first_long_character(const char* text, size_t length) {
     return at;
 }
 
-/* One token, or, when characters are to be split, several that each end after a character's first byte. */
+/* One token, or, when characters are to be split, several that each end after a character's first byte; or each byte. */
 static void add_token(Plan* plan, const char* text, size_t length, const char* split) {
+    if (!strcmp(split, "single")) {
+        for (size_t i = 0; i < length; i++) add(plan, text + i, 1, token_id(text + i, 1), RKLLM_RUN_NORMAL);
+        return;
+    }
     bool bytes = !strcmp(split, "bytes"), partial = !strcmp(split, "partial");
     size_t held = 0; /* bytes at the front of `text` that an earlier piece has had but not shown */
     while (length && strcmp(split, "no")) {

@@ -28,7 +28,7 @@
  * | fail_init_from | the Nth init of the process and all later ones fail for want of NPU memory |
  * | once | a path: segv, abrt, hang, fail, error and fail_init happen only if it does not exist, and create it |
  * | null_at, empty_at, waiting_at, invalid_at | before the Nth token one more: NULL text, "", WAITING, bytes that are no UTF-8 |
- * | split | long characters are cut after their first byte: bytes (two NORMAL), waiting (WAITING without text, then whole), partial (WAITING with the byte, then whole) |
+ * | split | long characters are cut after their first byte: bytes (two NORMAL), single (all text byte by byte), waiting (WAITING without text, then whole), partial (WAITING with the byte, then whole) |
  * | finish | 0: no FINISH (1) |
  * | after_finish | so many tokens after FINISH (0) |
  * | wrong_perf | 1: nonsense figures (0) |

@@ -54,7 +54,7 @@ static const Key KEYS[] = {
     KEY(waiting_at, INTEGER, "0"),
     KEY(invalid_at, INTEGER, "0"),
     KEY(after_finish, INTEGER, "0"),
-    CHOICE(split, TEXT, "no", " no bytes waiting partial "),
+    CHOICE(split, TEXT, "no", " no bytes single waiting partial "),
     KEY(finish, INTEGER, "1"),
     KEY(wrong_perf, INTEGER, "0"),
     KEY(miss_eos, INTEGER, "0"),

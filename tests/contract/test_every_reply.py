@@ -165,10 +165,10 @@ def test_an_answer_with_thoughts(endpoint: Endpoint, split: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", TWO_CALLS)
-def test_calls_in_every_dialect_token_by_token(endpoint: Endpoint, dialect: str) -> None:
-    prompt = script(f"Wait.\n{TWO_CALLS[dialect]}", split="bytes")
+def test_calls_in_every_dialect_byte_by_byte(endpoint: Endpoint, dialect: str) -> None:
+    prompt = script(f"{THOUGHT}\n{TWO_CALLS[dialect]}", split="single")
     thoughts, text, calls = endpoint.streamed(prompt, tools=True)
-    assert (thoughts, text.strip(), calls) == ("", "Wait.", BOTH)
+    assert (thoughts, text.strip(), calls) == ("Let me see.", PLAIN, BOTH)
     if dialect in ("hermes", "qwen3-coder", "llama3", "mistral"):
         assert endpoint.whole(prompt, tools=True) == (thoughts, text, calls)
 

@@ -259,3 +259,17 @@ def test_tokens_of_an_answer_in_json_are_those_of_its_text(real: Server) -> None
     assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 20)
     assert text_of(whole).startswith(text_of(cut))
     assert len(text_of(cut)) > 10
+
+
+def test_a_text_that_takes_long_to_cut_into_tokens_holds_nobody_up(real: Server) -> None:
+    answer(real, QUESTION)  # the tokenizer is read once
+    replies: list[requests.Response] = []
+    long = chat("hello world, this is a test. " * 30_000)
+    asker = threading.Thread(target=lambda: replies.append(real.post("/v1/chat/completions", long)))
+    asker.start()
+    waits = [0.0]
+    while asker.is_alive():
+        waits.append(real.get("/api/version").elapsed.total_seconds())
+    assert replies[0].status_code == 400
+    assert replies[0].json()["error"]["code"] == "context_length_exceeded"
+    assert max(waits) < max(0.5, replies[0].elapsed.total_seconds() / 2)

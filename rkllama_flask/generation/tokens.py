@@ -15,12 +15,16 @@ import tokenizers
 
 from rkllama_flask.catalog.gguf import GgufUnreadable, read_metadata
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.errors import InvalidRequest, ModelUnusable
 from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import is_markup, neutralise, without_half_characters
 
 __all__ = ["Tokenizer", "neutralise"]
+
+LONG = 20_000
+"""Characters from which on a text is cut on a thread of its own: a megabyte takes a good part of a second."""
 
 _NONCE = secrets.token_hex(8)
 
@@ -83,7 +87,7 @@ class Tokenizer:
             text += [self._aliased(trusted), segment.text]
             trusted = ""
         whole = without_half_characters("".join((*text, self._aliased(trusted))))
-        encoded = self._library.encode(whole, add_special_tokens=False)
+        encoded = self._encoded(whole)
         ids = [self._ids.get(id_, id_) for id_ in encoded.ids]
         if self._bos is None or not add_bos:
             return ids
@@ -91,6 +95,12 @@ class Tokenizer:
         while written < len(ids) and ids[written] == self._bos:
             written += 1
         return [self._bos, *ids[written:]]
+
+    def _encoded(self, text: str) -> Any:
+        if len(text) < LONG:
+            return self._library.encode(text, add_special_tokens=False)
+        # `encode` keeps Python's lock all the while, this does not.
+        return call_natively(lambda: self._library.encode_batch_fast([text], add_special_tokens=False)[0])
 
     def as_text(self, prompt: Prompt) -> str:
         """The prompt for a runtime that cuts it itself: nothing in untrusted text is special, and the token that the

@@ -86,7 +86,7 @@ class Client:
         """One request and the JSON it answers with."""
         reply = self.ask(self.request(method, path, body))
         if reply.status >= 400:
-            raise ServerError(f"{method} {path}: {reply.status} {reply.body.decode(errors='replace').strip()}")
+            raise ServerError(f"{method} {path}: {_complaint(reply)}")
         return reply.json
 
     def request(self, method: str, path: str, body: Any = None) -> bytes:
@@ -123,7 +123,7 @@ class Client:
 def read(reply: Reply) -> Answer:
     """A reply of `/v1/chat/completions` as an answer. Raises ServerError for an error, and where `usage` is missing."""
     if reply.status >= 400:
-        raise ServerError(f"{reply.status} {reply.body.decode(errors='replace').strip()}")
+        raise ServerError(_complaint(reply))
     texts, times = [], []
     usage: dict[str, Any] = {}
     for moment, chunk in _chunks(reply):
@@ -138,6 +138,12 @@ def read(reply: Reply) -> Answer:
     if "completion_tokens" not in usage:
         raise ServerError("The server tells no `usage` in its stream, so its tokens can't be counted.")
     return Answer("".join(texts), reply.sent_at, reply.ended_at, tuple(times), usage)
+
+
+def _complaint(reply: Reply) -> str:
+    """Status and as much of an error's body as a line holds."""
+    text = " ".join(reply.body.decode(errors="replace").split())
+    return f"{reply.status} {text if len(text) <= 200 else f'{text[:200]} …'}"
 
 
 def _chunks(reply: Reply) -> Iterator[tuple[int, dict[str, Any]]]:

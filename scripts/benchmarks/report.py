@@ -6,6 +6,9 @@ from pathlib import Path
 from scripts.benchmarks import plots
 from scripts.benchmarks.results import BARE, HTTP, RATIO, Results, Series
 
+WORTH_IT = 1.5
+"""Times faster: a cache that spares less is not shown on the first page."""
+
 
 def write(results: Results, folder: Path) -> list[Path]:
     """Write results.json, report.md and, where matplotlib is installed, plots; what was written."""
@@ -47,7 +50,7 @@ def _summary(results: Results) -> str:
     speed, wait = (f"**{rate.figure.median:.2f}**" if rate else "-"), (_ms(first) if first else "-")
     rows = [[results.model, speed, wait, f"{memory.figure.median:.0f} MB" if memory else "-", "measured"]]
     best = max(results.of("times faster than cold", HTTP), key=lambda one: one.figure.median, default=None)
-    if best:
+    if best and best.figure.median >= WORTH_IT:
         cached = results.find("time to first token", HTTP, **best.setting)
         assert cached is not None
         faster = f"**{best.figure.median:.1f}x faster**: {best.setting['cache']}"

@@ -23,17 +23,25 @@ def single(bench: Bench, plan: Plan) -> None:
     settings = [("prompt", n, n, OUTPUT) for n in plan.prompts] + [("output", n, 64, n) for n in plan.outputs]
     pairs: dict[tuple[str, int], list[tuple[Answer, Answer | None]]] = {(kind, n): [] for kind, n, _, _ in settings}
     tokens, used = 0, 0.0
+    refused = set()
     for turn in range(plan.rounds):
         for number, (kind, n, prompt, output) in enumerate(settings):
             bench.progress(f"{kind} of {n} tokens")
+            if (kind, n) in refused:
+                continue
             before = processes.cpu_seconds(bench.pids)
-            answer, other = bench.pair(conversation(bench.fresh(prompt)), output, first=bool((turn + number) % 2))
+            try:
+                answer, other = bench.pair(conversation(bench.fresh(prompt)), output, first=bool((turn + number) % 2))
+            except ServerError as error:
+                bench.results.notes.append(f"{kind} of {n} tokens: {error}")
+                refused.add((kind, n))
+                continue
             used += processes.cpu_seconds(bench.pids) - before
             tokens += answer.completion_tokens
             pairs[kind, n].append((answer, other))
     for (kind, n), both in pairs.items():
         _keep_pairs(bench.results, both, **{kind: n})
-    if bench.pids:
+    if bench.pids and tokens:
         bench.results.add("processor time for 1,000 tokens, prompts included", HTTP, "s", [used * 1000 / tokens])
 
 

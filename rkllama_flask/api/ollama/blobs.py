@@ -44,14 +44,14 @@ def _store(sha256: str) -> None:
     if expected is not None and expected > limit:
         raise PayloadTooLarge(f"The file is larger than {limit} bytes, which is MAX_UPLOAD_BYTES.")
     upload = services().blobs.receive(sha256, expected=expected)
-    looked = time.monotonic()
+    looked = 0.0
     try:
         for block in read_file(limit):
-            upload.write(block)
             if time.monotonic() - looked > _LOOK_EVERY:
                 looked = time.monotonic()
                 if services().inference.status().draining:
                     raise Draining("The server is stopping: upload again later.", retry_after=2)
+            upload.write(block)
         upload.finish()
     finally:
         upload.close()

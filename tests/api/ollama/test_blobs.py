@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rkllama_flask.catalog import blobs
-from rkllama_flask.catalog.blobs import KEPT, Blobs
+from rkllama_flask.catalog.blobs import KEPT, MOST, Blobs
 from tests.api.ollama.conftest import OllamaApi
 from tests.api.ollama.reading import read_lines
 from tests.catalog.gguf_files import LLAMA, gguf_bytes
@@ -161,6 +161,22 @@ def test_a_disk_that_is_full_in_the_middle_leaves_nothing(api: OllamaApi, monkey
     monkeypatch.setattr(blobs.subprocess, "Popen", limited)
     status, text = upload(api, NPU_FILE * 20)
     assert (status, text.startswith("The disk of the models folder is full")) == (507, True)
+    assert tree(api.models_dir) == BEFORE
+
+
+def test_there_is_an_end_to_uploads_at_once(api: OllamaApi) -> None:
+    place = api.app.extensions["rkllama"].blobs
+    running = [place.receive("0" * 64, expected=5) for _ in range(MOST)]
+    status, text = upload(api, NPU_FILE)
+    assert (status, "busy" in text) == (503, True)
+    for one in running:
+        one.close()
+    assert upload(api, NPU_FILE) == (201, "")
+
+
+def test_a_server_that_stops_takes_no_more_of_a_file(api: OllamaApi) -> None:
+    api.inference.draining = True
+    assert upload(api, NPU_FILE)[0] == 503
     assert tree(api.models_dir) == BEFORE
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from rkllama_flask.engine.steps import Step
-from rkllama_flask.generation.json_filling import Script
+from rkllama_flask.generation.json_values import Script
 from rkllama_flask.generation.segments import Segment
 from rkllama_flask.generation.slots import PeekSlot, Slot
 from rkllama_flask.generation.written import Written

@@ -6,8 +6,9 @@ from typing import Any
 
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.events import Event, ToolArguments, ToolCallStarted
-from rkllama_flask.generation.json_filling import JsonFilling, Script
+from rkllama_flask.generation.json_filling import JsonFilling
 from rkllama_flask.generation.json_schema import SchemaChecker
+from rkllama_flask.generation.json_values import Script
 from rkllama_flask.generation.request import Tool, ToolChoice
 from rkllama_flask.generation.slots import ChoiceSlot, PeekSlot
 from rkllama_flask.generation.tool_calls import ToolCallParser

@@ -8,11 +8,9 @@ the options it is the nearest.
 """
 
 import json
-import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 
 from rkllama_flask.errors import AnswerUnfit
-from rkllama_flask.generation.json_formats import format_problem
 from rkllama_flask.generation.json_schema import SchemaChecker
 from rkllama_flask.generation.json_shapes import (
     Array,
@@ -26,26 +24,21 @@ from rkllama_flask.generation.json_shapes import (
     String,
     Union,
 )
-from rkllama_flask.generation.slots import ChoiceSlot, FreeSlot, NumberSlot, PeekSlot, Slot, StringSlot, only_beginning
+from rkllama_flask.generation.json_values import ATTEMPTS, Script, ValueFilling, blank
+from rkllama_flask.generation.slots import ChoiceSlot, PeekSlot, Slot
 from rkllama_flask.generation.written import Written
 
 DEFAULT_MOST_ITEMS = 64
-ATTEMPTS = 3
-"""How often the model is asked for a value that has to be more than of its type."""
-
 MAX_DEPTH = 48
-
-Script = Generator[Slot, None, None]
-"""What writes an answer: it yields each slot, and is resumed when the model has filled it."""
 
 
 class JsonFilling:
     """Fills in values that are valid by the schema. Raises AnswerUnfit where the model can't be brought to one."""
 
     def __init__(self, checker: SchemaChecker, written: Written) -> None:
-        self._checker = checker
         self._shapes = Shapes(checker)
         self._written = written
+        self._values = ValueFilling(checker, written)
 
     def value(self, part: Part, lead: str = "", path: str = "$", depth: int = 0) -> Script:
         """One value; `lead` is the blank before it, which the model may write itself."""
@@ -53,11 +46,11 @@ class JsonFilling:
             raise AnswerUnfit(f"The answer became deeper than {MAX_DEPTH} levels, at {path[:200]}.")
         match self._shapes.of(part):
             case Options(texts):
-                yield from self._options(texts, lead, path)
+                yield from self._values.options(texts, lead, path)
             case String() as string:
-                yield from self._string(string, lead, path)
+                yield from self._values.string(string, lead, path)
             case Number() as number:
-                yield from self._number(number, lead, path)
+                yield from self._values.number(number, lead, path)
             case Array() as array:
                 yield from self._array(array, lead, path, depth)
             case Object(members):
@@ -65,91 +58,7 @@ class JsonFilling:
             case Union(parts):
                 yield from self._union(parts, lead, path, depth)
             case Free() as free:
-                yield from self._free(free, lead, path)
-
-    # Scalars
-
-    def _options(self, texts: Sequence[str], lead: str, path: str) -> Script:
-        if not texts:
-            raise AnswerUnfit(f"The schema allows no value at {path}.")
-        if len(texts) == 1:
-            self._written.fix(lead + texts[0])
-            return
-        quoted = all(text.startswith('"') for text in texts)
-        slot = ChoiceSlot([text[1:-1] for text in texts] if quoted else texts, quoted=quoted)
-        if quoted:
-            self._written.fix(lead + '"')
-            yield slot
-            self._written.say(texts[slot.chosen][1:], ahead=slot.ahead)
-        else:
-            self._written.fix(lead.rstrip())
-            yield slot
-            self._written.say(_blank(lead) + texts[slot.chosen], ahead=slot.ahead)
-
-    def _string(self, string: String, lead: str, path: str) -> Script:
-        self._written.fix(lead + '"')
-        if not string.checked:
-            slot = StringSlot(self._written.say, max_length=string.max_length)
-            yield slot
-            self._written.say('"', ahead=slot.ahead)
-            return
-        for attempt in range(ATTEMPTS):
-            pieces: list[str] = []
-            slot = StringSlot(pieces.append, max_length=string.max_length)
-            slot.again = attempt > 0
-            yield slot
-            text = self._fitting(json.loads('"' + "".join(pieces) + '"'), string)
-            if text is not None:
-                self._written.say(json.dumps(text, ensure_ascii=False)[1:], ahead=slot.ahead)
-                return
-        raise AnswerUnfit(f"The model found no text for {path} that is what the schema asks for.")
-
-    def _fitting(self, text: str, string: String) -> str | None:
-        """The text, else the longest beginning of it that will do; None if none will."""
-        for candidate in (text, text.strip(), *(text[:end] for end in range(min(len(text), 64), 0, -1))):
-            if (
-                format_problem(string.format, candidate) is None
-                and self._checker.problem(candidate, string.part) is None
-            ):
-                return candidate
-        return None
-
-    def _number(self, number: Number, lead: str, path: str) -> Script:
-        self._written.fix(lead.rstrip())
-        for attempt in range(ATTEMPTS):
-            slot = NumberSlot()
-            slot.again = attempt > 0
-            yield slot
-            if slot.value is None:
-                continue
-            value = _within(slot.value, number)
-            if value != slot.value and attempt < ATTEMPTS - 1:
-                continue
-            if self._checker.problem(value, number.part) is None:
-                self._written.say(_blank(lead) + json.dumps(value), ahead=slot.ahead)
-                return
-        raise AnswerUnfit(f"The model found no number for {path} that is what the schema asks for.")
-
-    def _free(self, free: Free, lead: str, path: str) -> Script:
-        begun = only_beginning(free.kinds)
-        self._written.fix(lead + begun if begun else lead.rstrip())
-        if free.any_will_do:
-            slot = FreeSlot(_without(begun, self._written.say), free.kinds, begun=begun)
-            yield slot
-            self._written.ahead = slot.ahead
-            return
-        problem: str | None = ""
-        for attempt in range(ATTEMPTS):
-            pieces: list[str] = []
-            slot = FreeSlot(pieces.append, free.kinds, begun=begun)
-            slot.again = attempt > 0
-            yield slot
-            text = "".join(pieces)
-            problem = self._checker.problem(json.loads(text), free.part) if text else "It holds no JSON value."
-            if problem is None:
-                self._written.say(text[1:] if begun else _blank(lead) + text, ahead=slot.ahead)
-                return
-        raise AnswerUnfit(f"The model's answer is not what the schema asks for at {path}: {problem}")
+                yield from self._values.free(free, lead, path)
 
     # Brackets
 
@@ -162,7 +71,7 @@ class JsonFilling:
             yield peek
             if peek.said.startswith("[]") or peek.said[:1] in ("]", ""):
                 most = 0
-            lead = _blank(lead)
+            lead = blank(lead)
         self._written.fix(lead + ("[" if most else "[]"))
         seen: list[str] = []
         for count in range(most):
@@ -216,7 +125,7 @@ class JsonFilling:
             open_ = False
         elif members and not members[0].required:
             self._written.fix(lead.rstrip())
-            lead = _blank(lead)
+            lead = blank(lead)
         while place < len(members) or open_:
             if key is None:
                 index = yield from self._next_member(members, place, begins=open_)
@@ -266,7 +175,7 @@ class JsonFilling:
             yield peek
             said = {"N": "n", "T": "t", "F": "f", "'": '"'}.get(peek.said[:1], peek.said[:1])
             fitting = [part for part, first in zip(parts, beginnings, strict=True) if said and said in first]
-            lead = _blank(lead)
+            lead = blank(lead)
             parts = fitting or parts[:1]
         yield from self._one_of(parts, lead, path, depth)
 
@@ -275,7 +184,7 @@ class JsonFilling:
         shapes = [self._shapes.of(part) for part in parts]
         if len(parts) > 1 and all(isinstance(shape, Options) for shape in shapes):
             texts = dict.fromkeys(text for shape in shapes if isinstance(shape, Options) for text in shape.texts)
-            yield from self._options(tuple(texts), lead, path)
+            yield from self._values.options(tuple(texts), lead, path)
             return
         objects = [shape for shape in shapes if isinstance(shape, Object)]
         if len(objects) == len(shapes) > 1:
@@ -294,7 +203,7 @@ class JsonFilling:
                 self._written.fix(f"{lead}{{{_key(member.key)}:")
                 options = [text for one in texts for text in one]
                 start = len(self._written.segments)
-                yield from self._options(options, " ", f"{path}.{member.key}")
+                yield from self._values.options(options, " ", f"{path}.{member.key}")
                 said = self._written.since(start).strip()
                 chosen = next(one for one, found in zip(objects, texts, strict=True) if said in found)
                 rest = [other for other in chosen.members if other.key != member.key]
@@ -338,35 +247,5 @@ def _own_key(one: Object, objects: Sequence[Object]) -> str | None:
     return next((member.key for member in one.members if member.required and member.key not in others), None)
 
 
-def _without(begun: str, write: Callable[[str], None]) -> Callable[[str], None]:
-    """`write` for a text whose beginning has been written already."""
-    left = len(begun)
-
-    def rest(piece: str) -> None:
-        nonlocal left
-        skipped = min(left, len(piece))
-        left -= skipped
-        write(piece[skipped:])
-
-    return rest
-
-
-def _within(value: int | float, number: Number) -> int | float:
-    """The nearest value within the bounds, and of the right step."""
-    found = min(max(value, number.lowest), number.highest)
-    if number.step:
-        found = round(found / number.step) * number.step
-        if found < number.lowest:
-            found += number.step
-        elif found > number.highest:
-            found -= number.step
-        found = round(found, 12) if isinstance(found, float) else found
-    return int(found) if number.integer and math.isfinite(found) else found
-
-
 def _key(key: str) -> str:
     return json.dumps(key, ensure_ascii=False)
-
-
-def _blank(lead: str) -> str:
-    return lead[len(lead.rstrip()) :]

@@ -3,10 +3,11 @@
 import json
 
 from rkllama_flask.generation.events import Event, Text
-from rkllama_flask.generation.json_filling import JsonFilling, Script
+from rkllama_flask.generation.json_filling import JsonFilling
 from rkllama_flask.generation.json_outline import outline
 from rkllama_flask.generation.json_schema import SchemaChecker
 from rkllama_flask.generation.json_shapes import Shapes
+from rkllama_flask.generation.json_values import Script
 from rkllama_flask.generation.request import JsonFormat
 from rkllama_flask.generation.written import Written
 

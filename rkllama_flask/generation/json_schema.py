@@ -46,9 +46,13 @@ class SchemaChecker:
         self._known_kinds: dict[int, set[str]] = {}
         self.kinds = self._top_kinds()
 
-    def problem(self, value: Any, part: Node | bool | None = None) -> str | None:
-        """Why `value` is not valid by the schema, or by a part of it, in one sentence; None if it is."""
-        self._budget = Budget()
+    def problem(self, value: Any, part: Node | bool | None = None, *, go_on: bool = False) -> str | None:
+        """Why `value` is not valid by the schema, or by a part of it, in one sentence; None if it is.
+
+        With `go_on` the check may only take what the one before has left.
+        """
+        if not go_on:
+            self._budget = Budget()
         validator = self._validator
         try:
             errors = validator.iter_errors(value) if part is None else validator.descend(value, part)

@@ -131,9 +131,7 @@ class Shapes:
         if joined is None or _UNFILLABLE & joined.keys():
             return self._free(part)
         if "const" in joined or "enum" in joined:
-            values = [joined["const"]] if "const" in joined else joined["enum"]
-            fitting = [value for value in values if self._checker.problem(value, joined) is None]
-            return Options(tuple(dict.fromkeys(json.dumps(value, ensure_ascii=False) for value in fitting)))
+            return self._options(joined)
         for key in ("anyOf", "oneOf"):
             if key in joined:
                 alone = not joined.keys() - _NOTES - {key}
@@ -144,12 +142,22 @@ class Shapes:
         kind = said or ("object" if "properties" in joined else "array" if "items" in joined else "")
         return self._simple(kind, joined) or self._free(part)
 
+    def _options(self, part: Mapping[str, Any]) -> Options:
+        said = "const" if "const" in part else "enum"
+        values = [part["const"]] if said == "const" else part["enum"]
+        rest = {key: value for key, value in part.items() if key != said}
+        if rest.keys() - _NOTES:
+            checks = [self._checker.problem(value, rest, go_on=index > 0) for index, value in enumerate(values)]
+            values = [value for value, problem in zip(values, checks, strict=True) if problem is None]
+        return Options(tuple(dict.fromkeys(json.dumps(value, ensure_ascii=False) for value in values)))
+
     def _simple(self, kind: str, part: Mapping[str, Any]) -> Shape | None:
         if kind in ("null", "boolean"):
             return Options(("null",) if kind == "null" else ("true", "false"))
         if kind == "string":
             checked = any(part.get(key) for key in ("minLength", "pattern", "format"))
-            return String(part, part.get("maxLength"), part.get("format"), checked)
+            longest = part.get("maxLength")
+            return String(part, None if longest is None else int(longest), part.get("format"), checked)
         if kind in ("number", "integer"):
             return _number(part, integer=kind == "integer")
         return {"array": _array, "object": _object}.get(kind, lambda _: None)(part)
@@ -199,7 +207,9 @@ def _number(part: Mapping[str, Any], *, integer: bool) -> Number:
     lowest = part.get("minimum", -math.inf)
     highest = part.get("maximum", math.inf)
     above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
-    if integer:  # a number's own next one would be no number that anybody writes: those are left to the check
+    if (
+        integer and not isinstance(above, bool) and not isinstance(below, bool)
+    ):  # a number's own next one would be no number that anybody writes: those are left to the check
         lowest = max(lowest, -math.inf if above is None else math.floor(above) + 1)
         highest = min(highest, math.inf if below is None else math.ceil(below) - 1)
         lowest = lowest if math.isinf(lowest) else math.ceil(lowest)

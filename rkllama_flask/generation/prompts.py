@@ -10,8 +10,8 @@ from rkllama_flask.generation.filling import Encode, Filling
 from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checker_of, parameters_of
 from rkllama_flask.generation.generation import Parser
 from rkllama_flask.generation.infill import infill
-from rkllama_flask.generation.json_filling import Script
 from rkllama_flask.generation.json_format import JsonOutput
+from rkllama_flask.generation.json_values import Script
 from rkllama_flask.generation.openings import Openings, after_system, hash_of, opening
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 from rkllama_flask.generation.request import GenerationRequest, Message

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rkllama_flask.errors import AnswerUnfit
-from rkllama_flask.generation.json_filling import ATTEMPTS, DEFAULT_MOST_ITEMS
+from rkllama_flask.generation.json_filling import DEFAULT_MOST_ITEMS
+from rkllama_flask.generation.json_values import ATTEMPTS
 from tests.generation.filled import filled, steps_for
 
 COLOUR = {"enum": ["red", "green", "grey"]}

@@ -1,0 +1,147 @@
+"""Single values of a JSON answer: what the model says, cut, brought to what the schema allows, and checked."""
+
+import json
+import math
+from collections.abc import Callable, Generator, Sequence
+
+from rkllama_flask.errors import AnswerUnfit
+from rkllama_flask.generation.free_slot import FreeSlot, only_beginning
+from rkllama_flask.generation.json_formats import format_problem
+from rkllama_flask.generation.json_schema import SchemaChecker
+from rkllama_flask.generation.json_shapes import Free, Number, String
+from rkllama_flask.generation.slots import ChoiceSlot, NumberSlot, Slot, StringSlot
+from rkllama_flask.generation.written import Written
+
+ATTEMPTS = 3
+"""How often the model is asked for a value that has to be more than of its type."""
+
+_MOST_CUT = 64
+"""Characters of a text whose beginnings are tried."""
+
+Script = Generator[Slot, None, None]
+"""What writes an answer: it yields each slot, and is resumed when the model has filled it."""
+
+
+class ValueFilling:
+    """Writes values without brackets, and those that the model writes alone.
+
+    `lead` is the blank before a value, which the model may write itself; `path` says in errors where it is. Raises
+    AnswerUnfit where the model can't be brought to a valid one.
+    """
+
+    def __init__(self, checker: SchemaChecker, written: Written) -> None:
+        self._checker = checker
+        self._written = written
+
+    def options(self, texts: Sequence[str], lead: str, path: str) -> Script:
+        if not texts:
+            raise AnswerUnfit(f"The schema allows no value at {path}.")
+        if len(texts) == 1:
+            self._written.fix(lead + texts[0])
+            return
+        quoted = all(text.startswith('"') for text in texts)
+        slot = ChoiceSlot([text[1:-1] for text in texts] if quoted else texts, quoted=quoted)
+        if quoted:
+            self._written.fix(lead + '"')
+            yield slot
+            self._written.say(texts[slot.chosen][1:], ahead=slot.ahead)
+        else:
+            self._written.fix(lead.rstrip())
+            yield slot
+            self._written.say(blank(lead) + texts[slot.chosen], ahead=slot.ahead)
+
+    def string(self, string: String, lead: str, path: str) -> Script:
+        self._written.fix(lead + '"')
+        if not string.checked:
+            slot = StringSlot(self._written.say, max_length=string.max_length)
+            yield slot
+            self._written.say('"', ahead=slot.ahead)
+            return
+        for attempt in range(ATTEMPTS):
+            pieces: list[str] = []
+            slot = StringSlot(pieces.append, max_length=string.max_length)
+            slot.again = attempt > 0
+            yield slot
+            text = self._fitting(json.loads('"' + "".join(pieces) + '"'), string)
+            if text is not None:
+                self._written.say(json.dumps(text, ensure_ascii=False)[1:], ahead=slot.ahead)
+                return
+        raise AnswerUnfit(f"The model found no text for {path} that is what the schema asks for.")
+
+    def _fitting(self, text: str, string: String) -> str | None:
+        """The text, else the longest beginning of it that will do; None if none will."""
+        candidates = (text, text.strip(), *(text[:end] for end in range(min(len(text), _MOST_CUT), 0, -1)))
+        for index, candidate in enumerate(candidates):
+            if format_problem(string.format, candidate) is not None:
+                continue
+            if self._checker.problem(candidate, string.part, go_on=index > 0) is None:
+                return candidate
+        return None
+
+    def number(self, number: Number, lead: str, path: str) -> Script:
+        self._written.fix(lead.rstrip())
+        for attempt in range(ATTEMPTS):
+            slot = NumberSlot()
+            slot.again = attempt > 0
+            yield slot
+            if slot.value is None:
+                continue
+            value = _within(slot.value, number)
+            if value != slot.value and attempt < ATTEMPTS - 1:
+                continue
+            if self._checker.problem(value, number.part) is None:
+                self._written.say(blank(lead) + json.dumps(value), ahead=slot.ahead)
+                return
+        raise AnswerUnfit(f"The model found no number for {path} that is what the schema asks for.")
+
+    def free(self, free: Free, lead: str, path: str) -> Script:
+        begun = only_beginning(free.kinds)
+        self._written.fix(lead + begun if begun else lead.rstrip())
+        if free.any_will_do:
+            slot = FreeSlot(_without(begun, self._written.say), free.kinds, begun=begun)
+            yield slot
+            self._written.ahead = slot.ahead
+            return
+        problem: str | None = ""
+        for attempt in range(ATTEMPTS):
+            pieces: list[str] = []
+            slot = FreeSlot(pieces.append, free.kinds, begun=begun)
+            slot.again = attempt > 0
+            yield slot
+            text = "".join(pieces)
+            problem = self._checker.problem(json.loads(text), free.part) if text else "It holds no JSON value."
+            if problem is None:
+                self._written.say(text[1:] if begun else blank(lead) + text, ahead=slot.ahead)
+                return
+        raise AnswerUnfit(f"The model's answer is not what the schema asks for at {path}: {problem}")
+
+
+def _without(begun: str, write: Callable[[str], None]) -> Callable[[str], None]:
+    """`write` for a text whose beginning has been written already."""
+    left = len(begun)
+
+    def rest(piece: str) -> None:
+        nonlocal left
+        skipped = min(left, len(piece))
+        left -= skipped
+        write(piece[skipped:])
+
+    return rest
+
+
+def _within(value: int | float, number: Number) -> int | float:
+    """The nearest value within the bounds, and of the right step."""
+    found = min(max(value, number.lowest), number.highest)
+    if number.step and math.isfinite(found / number.step):
+        found = round(found / number.step) * number.step
+        if found < number.lowest:
+            found += number.step
+        elif found > number.highest:
+            found -= number.step
+        found = round(found, 12) if isinstance(found, float) else found
+    return int(found) if number.integer and math.isfinite(found) else found
+
+
+def blank(lead: str) -> str:
+    """The blanks at its end."""
+    return lead[len(lead.rstrip()) :]

@@ -1,10 +1,10 @@
 """A JSON value written together with the model: keys and punctuation by the server, only the values by the model.
 
 Rules where a schema leaves a choice: required members are always written, in the schema's order, others where the model
-goes on to write them. An array goes on while the model says so, to DEFAULT_MOST_ITEMS where the schema has no limit. A
-string is cut at its maxLength. A number outside its bounds, or with a fraction where it must be whole, is asked for
-again, and then becomes the nearest that will do. A choice is decided by what the model says, and where it says none of
-the options it is the nearest.
+goes on to write them. An array goes on while the model says so, to DEFAULT_MOST_ITEMS where the schema has no limit,
+and not when the same text or object has come SAME_ITEMS times running. A string is cut at its maxLength. A number
+outside its bounds, or with a fraction where it must be whole, is asked for again, and then becomes the nearest that will
+do. A choice is decided by what the model says, and where it says none of the options it is the nearest.
 """
 
 import json
@@ -29,6 +29,9 @@ from rkllama_flask.generation.slots import ChoiceSlot, PeekSlot, Slot
 from rkllama_flask.generation.written import Written
 
 DEFAULT_MOST_ITEMS = 64
+SAME_ITEMS = 3
+"""Texts or objects in a row that are the same, after which an array ends."""
+
 MAX_DEPTH = 48
 
 
@@ -74,15 +77,18 @@ class JsonFilling:
             lead = blank(lead)
         self._written.fix(lead + ("[" if most else "[]"))
         seen: list[str] = []
+        said: list[str] = []
         for count in range(most):
-            if count >= max(array.least, 1) and not (yield from self._goes_on()):
+            if count >= max(array.least, 1) and (_loops(said) or not (yield from self._goes_on())):
                 break
+            start = len(self._written.segments)
             place = self._written.hold() if array.unique else None
             part = array.item(count)
             assert part is not None
             again = yield from self._item(part, count, array, seen, place, path, depth)
             if again:
                 break
+            said.append(self._written.since(start).lstrip(", "))
         if most:
             self._written.fix("]")
 
@@ -167,7 +173,10 @@ class JsonFilling:
         return slot.chosen, key
 
     def _union(self, parts: Sequence[Part], lead: str, path: str, depth: int) -> Script:
-        parts = [one for part in parts for one in self._branches(part)]
+        branches = [one for part in parts for one in self._branches(part)]
+        parts = [one for one in branches if self._shapes.beginnings(one)]
+        if not parts:
+            raise AnswerUnfit(f"The schema allows no value at {path}.")
         beginnings = [self._shapes.beginnings(part) for part in parts]
         if len(frozenset().union(*beginnings)) > 1:
             self._written.fix(lead.rstrip())
@@ -239,6 +248,12 @@ class JsonFilling:
         member = next((member for member in one.members if member.key == key and member.required), None)
         shape = self._shapes.of(member.part) if member else None
         return shape.texts if isinstance(shape, Options) and all(text[0] == '"' for text in shape.texts) else ()
+
+
+def _loops(items: Sequence[str]) -> bool:
+    """Whether the last items are one text or object again and again, which small models don't leave by themselves."""
+    last = items[-SAME_ITEMS:]
+    return len(last) == SAME_ITEMS and len(set(last)) == 1 and last[0][:1] in ('"', "{")
 
 
 def _own_key(one: Object, objects: Sequence[Object]) -> str | None:

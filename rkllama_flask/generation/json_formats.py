@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _HOSTNAME = r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
@@ -35,6 +36,25 @@ EXAMPLES = {
     "uuid": "123e4567-e89b-12d3-a456-426614174000",
 }
 """What a text of a format looks like, by the format's name: every format that is checked."""
+
+
+class Digits(NamedTuple):
+    """What stands before some digits, how many they are, and the bounds of their value."""
+
+    before: str
+    number: int
+    lowest: int
+    highest: int
+
+
+_DATE = (Digits("", 4, 1, 9999), Digits("-", 2, 1, 12), Digits("-", 2, 1, 31))
+_CLOCK = (Digits("", 2, 0, 23), Digits(":", 2, 0, 59), Digits(":", 2, 0, 59))
+PARTS: dict[str, tuple[tuple[Digits, ...], str]] = {
+    "date": (_DATE, ""),
+    "time": (_CLOCK, "Z"),
+    "date-time": ((*_DATE, _CLOCK[0]._replace(before="T"), *_CLOCK[1:]), "Z"),
+}
+"""Formats of digits with something fixed between them, and what stands at their end."""
 
 
 def format_problem(name: str | None, text: str) -> str | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Sequence
 
 from rkllama_flask.errors import AnswerUnfit
 from rkllama_flask.generation.free_slot import FreeSlot, only_beginning
-from rkllama_flask.generation.json_formats import format_problem
+from rkllama_flask.generation.json_formats import PARTS, format_problem
 from rkllama_flask.generation.json_schema import SchemaChecker
 from rkllama_flask.generation.json_shapes import Free, Number, String
-from rkllama_flask.generation.slots import ChoiceSlot, NumberSlot, Slot, StringSlot
+from rkllama_flask.generation.slots import ChoiceSlot, DigitsSlot, NumberSlot, Slot, StringSlot
 from rkllama_flask.generation.written import Written
 
 ATTEMPTS = 3
@@ -66,7 +66,29 @@ class ValueFilling:
             if text is not None:
                 self._written.say(json.dumps(text, ensure_ascii=False)[1:], ahead=slot.ahead)
                 return
+            if string.format in PARTS and (yield from self._by_parts(string)):
+                return
         raise AnswerUnfit(f"The model found no text for {path} that is what the schema asks for.")
+
+    def _by_parts(self, string: String) -> Generator[Slot, None, bool]:
+        """Write a date or a time of which the model says only the numbers; whether that has been possible."""
+        place = self._written.hold()
+        parts, end = PARTS[string.format or ""]
+        for part in parts:
+            self._written.fix(part.before)
+            slot = DigitsSlot(part.number, part.lowest, part.highest)
+            yield slot
+            if slot.digits is None:
+                break
+            self._written.say(slot.digits)
+        self._written.fix(end)
+        text = self._written.since(place)
+        if format_problem(string.format, text) or self._checker.problem(text, string.part):
+            self._written.drop(place)
+            return False
+        self._written.fix('"')
+        self._written.release()
+        return True
 
     def _fitting(self, text: str, string: String) -> str | None:
         """The text, else the longest beginning of it that will do; None if none will."""

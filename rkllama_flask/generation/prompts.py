@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
-from rkllama_flask.errors import InvalidRequest, TemplateFailed, UnsupportedRequest
+from rkllama_flask.errors import AnswerUnfit, InvalidRequest, TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.filling import Encode, Filling
 from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checker_of, parameters_of
 from rkllama_flask.generation.generation import Parser
@@ -228,7 +228,10 @@ def _in_steps(
             yield ThoughtsSlot(written, open=thoughts_open)
         yield from script(written)
 
-    steps = Filling(whole(), written, encode)
+    try:
+        steps = Filling(whole(), written, encode)
+    except AnswerUnfit as error:  # no model has been asked yet: it is the schema's fault
+        raise InvalidRequest(f"The JSON Schema can't be used: {error.message}") from error
     assert steps.step is not None
     return replace(built, content=steps.step.prompt, steps=steps)
 

@@ -143,6 +143,34 @@ class NumberSlot(Slot):
             self.value = value
 
 
+class DigitsSlot(Slot):
+    """The first number of so many digits that the model says, brought within its bounds; None if it says none."""
+
+    max_tokens = 16
+    digits: str | None = None
+
+    def __init__(self, count: int, lowest: int, highest: int) -> None:
+        self._wanted = re.compile(rf"\d{{{count}}}")
+        self._count, self._lowest, self._highest = count, lowest, highest
+        self._text = ""
+
+    def feed(self, text: str) -> None:
+        self._text += text
+        if match := self._wanted.search(self._text):
+            self._take(match.group())
+        elif '"' in self._text:
+            self.end()
+
+    def end(self) -> None:
+        self.done = True
+        if self.digits is None and (match := re.search(r"\d+", self._text)):
+            self._take(match.group())
+
+    def _take(self, digits: str) -> None:
+        value = min(max(int(digits), self._lowest), self._highest)
+        self.digits, self.done = f"{value:0{self._count}}", True
+
+
 class ChoiceSlot(Slot):
     """Which of several texts the model says, decided as soon as no other is possible; compared without case and blanks.
 

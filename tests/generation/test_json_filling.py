@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rkllama_flask.errors import AnswerUnfit
-from rkllama_flask.generation.json_filling import DEFAULT_MOST_ITEMS
+from rkllama_flask.errors import AnswerUnfit, InvalidRequest
+from rkllama_flask.generation.json_filling import DEFAULT_MOST_ITEMS, SAME_ITEMS
+from rkllama_flask.generation.json_schema import KINDS
 from rkllama_flask.generation.json_values import ATTEMPTS
 from tests.generation.filled import filled, steps_for
 
@@ -105,8 +106,11 @@ def test_a_string_streams_while_it_is_said_unless_it_has_to_be_checked_first():
         ({"minLength": 3}, ["ab", "abcd"], "abcd"),
         ({"pattern": r"^\d{4}-\d{2}$"}, ["May 2024", "2024-05"], "2024-05"),
         ({"pattern": r"^\d{4}-\d{2}$"}, ["2024-05-17"], "2024-05"),
-        ({"format": "date"}, ["17 May", "2024-13-01", "2024-05-17T10:00:00Z"], "2024-05-17"),
-        ({"format": "date-time"}, ["2024-05-17", "2024-05-17T10:00:00Z"], "2024-05-17T10:00:00Z"),
+        ({"format": "date"}, ["2024-05-17T10:00:00Z"], "2024-05-17"),
+        ({"format": "date"}, ["17 May 2024", "17 May 2024", "05", "17"], "2024-05-17"),
+        ({"format": "date"}, ["soon", "2024", "13", "1"], "2024-12-01"),
+        ({"format": "time"}, ["noon", "12:00", "7", "9x"], "12:07:09Z"),
+        ({"format": "date-time"}, ["2024-05-17", *["2024", "05", "17", "10", "20", "30"]], "2024-05-17T10:20:30Z"),
         ({"format": "email"}, ["Ann", " ann@example.com"], "ann@example.com"),
         ({"format": "uuid"}, ["123e4567-e89b-12d3-a456-426614174000"], "123e4567-e89b-12d3-a456-426614174000"),
         ({"format": "ipv4"}, ["192.0.2.300"], "192.0.2.30"),
@@ -119,7 +123,7 @@ def test_a_string_that_would_not_do_is_shortened_or_asked_for_again(schema, said
 
 def test_what_the_model_can_not_be_brought_to_is_an_error_and_says_where():
     for part, said in (
-        ({"type": "string", "format": "date"}, 'tomorrow"'),
+        ({"type": "string", "format": "email"}, 'nobody"'),
         ({"type": "integer"}, "many\n"),
         ({"type": "number", "exclusiveMinimum": 0}, "0,"),
         ({"type": "object", "additionalProperties": {"type": "integer"}}, '"x": "y"}'),
@@ -234,6 +238,17 @@ def test_an_array_keeps_its_limits_whatever_the_model_wants():
     assert value_of({**numbers, "maxItems": 2}, "[1", "1,", "2,") == [1, 2]
     assert value_of({**numbers, "maxItems": 0}, "anything") == []
     assert len(json.loads(filled(numbers, lambda _: "7,")[0])) == DEFAULT_MOST_ITEMS
+
+
+def test_an_array_ends_where_the_model_only_repeats_itself():
+    words = {"type": "array", "items": {"type": "string"}}
+    assert json.loads(filled(words, lambda prompt: '["' if not prompt else 'again", ')[0]) == ["again"] * SAME_ITEMS
+    assert value_of({**words, "minItems": 5, "maxItems": 5}, *['again", '] * 5) == ["again"] * 5
+
+
+def test_a_date_of_which_the_model_says_no_number_is_an_error():
+    with pytest.raises(AnswerUnfit, match=r"\$\.a"):
+        filled(object_of(a={"type": "string", "format": "date"}), lambda _: 'tomorrow"')
 
 
 def test_an_item_that_must_not_come_twice_ends_the_array_or_is_asked_for_again():
@@ -430,7 +445,7 @@ SCRAPS = st.lists(
 
 
 @given(SCHEMAS, st.lists(SCRAPS, min_size=1, max_size=8), st.integers(1, 5))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_whatever_the_schema_and_the_model_the_answer_is_valid_or_an_error(schema, words, size):
     asked = []
 
@@ -441,6 +456,47 @@ def test_whatever_the_schema_and_the_model_the_answer_is_valid_or_an_error(schem
     try:
         text, output, _ = filled(schema, say, cut=lambda text: re.findall(rf"(?s).{{1,{size}}}", text))
     except AnswerUnfit:
+        return
+    json.loads(text)
+    assert output.problem is None
+
+
+ANY_NUMBER = st.one_of(st.integers(-5, 5), st.sampled_from([0.5, 2.0, 1e300, -1e300, 1e-320]))
+ANY_LENGTH = st.sampled_from([0, 1, 2, 2.0])
+
+
+def _any_keywords(parts):
+    some = st.lists(parts, min_size=1, max_size=3)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=3, unique=True),
+            "enum": st.lists(st.one_of(ANY_NUMBER, NAMES, st.none()), max_size=3),
+            **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), ANY_NUMBER),
+            "multipleOf": ANY_NUMBER.filter(lambda number: number > 0),
+            **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties"), ANY_LENGTH),
+            **dict.fromkeys(("items", "additionalProperties", "contains", "not", "if", "propertyNames"), parts),
+            **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), some),
+            "properties": st.dictionaries(NAMES, parts, max_size=3),
+            "required": st.lists(NAMES, max_size=2, unique=True),
+            "$ref": st.just("#/$defs/a"),
+            "$defs": st.fixed_dictionaries({"a": parts}),
+        },
+    )
+
+
+@given(st.recursive(st.booleans(), _any_keywords, max_leaves=8), st.lists(SCRAPS, min_size=1, max_size=5))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_keywords_in_any_mixture_raise_nothing_but_the_two_errors(schema, words):
+    asked = []
+
+    def say(prompt):
+        asked.append(prompt)
+        return words[len(asked) % len(words)]
+
+    try:
+        text, output, _ = filled(schema, say)
+    except (AnswerUnfit, InvalidRequest):
         return
     json.loads(text)
     assert output.problem is None

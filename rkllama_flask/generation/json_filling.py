@@ -3,8 +3,8 @@
 Rules where a schema leaves a choice: required members are always written, in the schema's order, others where the model
 goes on to write them. An array goes on while the model says so, to DEFAULT_MOST_ITEMS where the schema has no limit,
 and not when the same text or object has come SAME_ITEMS times running. A string is cut at its maxLength. A number
-outside its bounds, or with a fraction where it must be whole, is asked for again, and then becomes the nearest that will
-do. A choice is decided by what the model says, and where it says none of the options it is the nearest.
+outside its bounds, or with a fraction where it must be whole, is asked for again, and then becomes the nearest that
+will do. A choice is decided by what the model says, and where it says none of the options it is the nearest.
 """
 
 import json

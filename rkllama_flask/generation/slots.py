@@ -144,7 +144,10 @@ class NumberSlot(Slot):
 
 
 class DigitsSlot(Slot):
-    """The first number of so many digits that the model says, brought within its bounds; None if it says none."""
+    """The first number of so many digits that the model says, brought within its bounds; None if it says none.
+
+    One digit will do for two, but two are no year.
+    """
 
     max_tokens = 16
     digits: str | None = None
@@ -163,7 +166,7 @@ class DigitsSlot(Slot):
 
     def end(self) -> None:
         self.done = True
-        if self.digits is None and (match := re.search(r"\d+", self._text)):
+        if self.digits is None and self._count == 2 and (match := re.search(r"\d", self._text)):
             self._take(match.group())
 
     def _take(self, digits: str) -> None:

@@ -246,9 +246,9 @@ def test_an_array_ends_where_the_model_only_repeats_itself():
     assert value_of({**words, "minItems": 5, "maxItems": 5}, *['again", '] * 5) == ["again"] * 5
 
 
-def test_a_date_of_which_the_model_says_no_number_is_an_error():
+def test_a_date_of_which_the_model_says_no_year_is_an_error():
     with pytest.raises(AnswerUnfit, match=r"\$\.a"):
-        filled(object_of(a={"type": "string", "format": "date"}), lambda _: 'tomorrow"')
+        filled(object_of(a={"type": "string", "format": "date"}), lambda _: 'the 14th"')
 
 
 def test_an_item_that_must_not_come_twice_ends_the_array_or_is_asked_for_again():

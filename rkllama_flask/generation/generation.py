@@ -73,6 +73,10 @@ class Generation(Following[Content]):
         self._unfit: AnswerUnfit | None = None
         self.unapplied: tuple[str, ...] = ()
 
+    def finish(self) -> None:
+        """The answer may end here: Finished comes soon, with what it has cost."""
+        self._engine.finish(self._job)
+
     def _advance(self) -> None:
         if self._unfit is not None:  # what there is of the answer has been read
             self._over = True
@@ -128,7 +132,7 @@ class Generation(Following[Content]):
             self._reasoning_tokens += piece.tokens
         self._pass_on(events)
         if self._parser is not None and self._parser.done:
-            self._engine.finish(self._job)
+            self.finish()
 
     def _pass_on(self, events: list[Event]) -> None:
         for event in events:

@@ -46,7 +46,7 @@ class StubGeneration:
         self._events = iter(script)
         self.prompt_tokens = prompt_tokens
         self.unapplied = unapplied
-        self.closed = False
+        self.closed = self.ending = False
 
     def __iter__(self) -> Iterator[Event | Embeddings]:
         return self
@@ -61,6 +61,9 @@ class StubGeneration:
 
     def close(self) -> None:
         self.closed = True
+
+    def finish(self) -> None:
+        self.ending = True
 
 
 @dataclass

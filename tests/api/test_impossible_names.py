@@ -3,6 +3,7 @@
 The routes and their fields are found, not listed: one that is added later is tried as well.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def requests_with(app: Flask, name: str) -> Iterator[Request]:
         for argument in rule.arguments:
             for written in {quote(name, safe=""), quote(name)}:
                 for around in ("{}", "{}/system", f"{MODEL}/{{}}"):
-                    path = rule.rule.replace(f"<path:{argument}>", "{}").replace(f"<{argument}>", "{}")
+                    path = re.sub(rf"<(?:\w+:)?{argument}>", "{}", rule.rule)
                     yield from ((method, path.format(around.format(written)), body) for method in methods)
         if said.accepts is not None and body is not None and not rule.arguments:
             fields = {field.data_key or key for key, field in said.accepts().fields.items()}

@@ -111,15 +111,17 @@ class PromptCaches:
 
     def _automatic(self, model: Loaded, job: Generate, prompt: Content) -> CacheEntry | None:
         """The longest automatic cache that the prompt begins with, loaded if that is quicker than computing it."""
-        now = binding(model, job.cache.template)
-        fitting = [
+        found = [
             entry
             for entry in self._store.entries(job.spec.name)
             if entry.source == "automatic"
             and entry.file not in self._useless
             and common_prefix(entry.content, prompt) == len(entry.content)
-            and entry.binding.difference(now) is None
         ]
+        if not found:
+            return None
+        now = binding(model, job.cache.template)
+        fitting = [entry for entry in found if entry.binding.difference(now) is None]
         best = max(fitting, key=lambda entry: entry.tokens, default=None)
         if best is None:
             return None

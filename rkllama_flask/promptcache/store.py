@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Container, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from rkllama_flask.catalog.names import folder_for, parse
@@ -145,7 +146,7 @@ class CacheStore:
         """Remove what a process that died in the middle of a save has left. Only while nobody else can be saving."""
         for folder in self._folders():
             named = {entry.file for entry in self._entries_in(folder)}
-            for path in _files(folder):
+            for path in map(folder.joinpath, _names(folder)):
                 unread = path.suffix == ".json" and self._entry(path) is None
                 if ".part-" in path.name or unread or (path.suffix == ".kv" and path.name not in named):
                     self.discard(path)
@@ -153,7 +154,7 @@ class CacheStore:
     # Within
 
     def _folder_of(self, model: str) -> Path:
-        return self._folder / folder_for(parse(model))
+        return self._folder / _folder_name(model)
 
     def _folders(self) -> list[Path]:
         try:
@@ -162,8 +163,8 @@ class CacheStore:
             return []
 
     def _entries_in(self, folder: Path) -> Iterator[CacheEntry]:
-        for path in _files(folder):
-            if path.suffix == ".json" and (entry := self._entry(path)) is not None:
+        for name in _names(folder):
+            if name.endswith(".json") and (entry := self._entry(folder / name)) is not None:
                 yield entry
 
     def _entry(self, path: Path) -> CacheEntry | None:
@@ -228,9 +229,14 @@ def _is_file_name(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
-def _files(folder: Path) -> list[Path]:
+@lru_cache(maxsize=64)
+def _folder_name(model: str) -> str:
+    return folder_for(parse(model))
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(os.listdir(folder))  # noqa: PTH208 - before each run: a Path for each file would cost more
     except OSError:
         return []
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 
 from gunicorn.glogging import Logger
@@ -17,6 +18,7 @@ from rkllama_flask.logs import OneLine
 from rkllama_flask.settings import Settings, SettingsError
 
 try:
+    _from_file = Settings.in_file()
     _settings = Settings.from_environment()
     _settings.make_folders()
 except SettingsError as error:
@@ -65,6 +67,7 @@ class logger_class(Logger):  # noqa: N801 - the name is gunicorn's
 def on_starting(server):
     """Say in a sentence why nobody could connect, before gunicorn says it in its own way."""
     allow_many_connections()
+    server.reload = partial(_reload, server, server.reload)
     if "GUNICORN_PID" in os.environ or "LISTEN_FDS" in os.environ:
         return  # the sockets are handed over
     for address in server.address:
@@ -75,12 +78,34 @@ def on_starting(server):
                 sys.exit(f"rkllama-flask can't start: {error}")
 
 
-def when_ready(server):
-    from rkllama_flask.banner import banner
+def _reload(server, reload):
+    """gunicorn would end over a wrong setting: what serves goes on, as it was started."""
+    try:
+        settings = Settings.from_environment()
+        settings.make_folders()
+        moves = settings.address != _settings.address and _settings.address in server.cfg.bind
+        if moves and not settings.host.startswith("unix:"):
+            check_address(settings.host, settings.port)
+    except SettingsError as error:
+        server.log.error("Not reloaded: %s", error)  # noqa: TRY400 - the sentence says it all
+    else:
+        reload()
 
+
+def on_reload(server):
+    _guard(server)
+
+
+def _guard(server):
     for listener in server.LISTENERS:
         if listener.sock.family != socket.AF_UNIX:
             guard(listener.sock, patience=_settings.client_timeout)
+
+
+def when_ready(server):
+    from rkllama_flask.banner import banner
+
+    _guard(server)
     print(banner(_settings), flush=True)
 
 
@@ -106,6 +131,11 @@ def _end(connection, how=socket.SHUT_RD):
     with contextlib.suppress(OSError):
         # The real socket: gevent's own method would raise in the greenlet that waits, instead of ending its wait.
         getattr(connection, "_sock", connection).shutdown(how)
+
+
+def post_fork(server, worker):
+    """A worker that replaces a crashed one is set as that was, whatever the file says by now."""
+    os.environ.update(_from_file)
 
 
 def post_worker_init(worker):

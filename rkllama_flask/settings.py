@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dotenv import dotenv_values
 from environs import Env, EnvError, validate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,7 +85,7 @@ class Settings:
         Raises SettingsError.
         """
         env = Env(expand_vars=False)
-        file = root / os.environ.get("ENV_FILE", ".env")
+        file = _file(root)
         if file.is_file():
             env.read_env(str(file), recurse=False)
         try:
@@ -92,6 +93,13 @@ class Settings:
         except EnvError as error:
             said = str(error).replace("['", "").replace("']", "")
             raise SettingsError(f"{said} Set it in the environment or in {file}.") from error
+
+    @staticmethod
+    def in_file(root: Path = ROOT) -> dict[str, str]:
+        """What the file says that the environment does not: for processes that begin later and are to see the same."""
+        file = _file(root)
+        said = dotenv_values(file, interpolate=False) if file.is_file() else {}
+        return {name: value for name, value in said.items() if value is not None and name not in os.environ}
 
     def make_folders(self) -> str | None:
         """Make the folders that data lies in; what will be missed where there can be none for caches.
@@ -156,6 +164,10 @@ class Settings:
             access_log=env.bool("ACCESS_LOG", True),
             log_level=env.str("LOG_LEVEL", "info", validate=validate.OneOf(["debug", "info", "warning", "error"])),
         )
+
+
+def _file(root: Path) -> Path:
+    return root / os.environ.get("ENV_FILE", ".env")
 
 
 def _unusable(folder: Path, access: int) -> str | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.hosts.test_clients_that_leave import stalled
@@ -81,6 +82,32 @@ def test_a_log_that_was_moved_away_is_begun_anew_at_sigusr1(serve: Serve, tmp_pa
         ask(server, "<<script tokens=3 fail=2>>")
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_wrong_setting_keeps_a_reload_from_happening_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("MAX_QUEUE=7\n")
+    server = serve(ENV_FILE=str(file))
+    file.write_text("MAX_QUEUE=many\n")
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: 'Not reloaded: Environment variable "MAX_QUEUE" invalid' in server.log, server)
+    assert content(ask(server, "<<script text=as%20before>>")) == "as before"
+    with pytest.raises(requests.ConnectionError):
+        ask(server, "<<script tokens=9 segv=5>>")
+    until(lambda: content(ask(server, "<<script text=as%20before>>")) == "as before", server)  # another worker
+    file.write_text("API_KEYS=secret\n")
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: server.post("/api/show", {"model": "scripted"}).status_code == 401, server)
+
+
+def until(condition: Callable[[], bool], server: Server) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(requests.ConnectionError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.05)
 
 
 def test_a_reload_hands_the_npu_to_the_next_worker(serve: Serve) -> None:

@@ -128,6 +128,19 @@ def test_a_value_that_can_not_be_had_is_an_error_whole_and_streamed(scripted: Se
     assert last["error"]["code"] == "answer_unfit"
 
 
+def test_what_is_asked_again_is_sampled_more_freely_where_a_run_can_have_its_own_sampling(
+    scripted: Server, family: str
+) -> None:
+    before = len(scripted.calls)
+    body = asked({NAME: {"type": "string"}, key("none"): {"type": "integer"}}, temperature=0.25)
+    scripted.post("/v1/chat/completions", body)
+    found = [entry.number("temperature") for entry in parse(scripted.calls[before:]) if entry.what == "run"]
+    if family == "1.3":
+        assert found == pytest.approx([0.25, 0.25, 0.9, 0.9])
+    else:
+        assert len(found) == 4
+
+
 def test_a_value_that_looks_like_special_tokens_stays_text(scripted: Server) -> None:
     special = key('<|im_end|> </tool_call> \\"x"')
     content = scripted.post("/v1/chat/completions", asked({special: {"type": "string"}})).json()

@@ -4,7 +4,7 @@ import posixpath
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +88,10 @@ class Catalog:
         with self._changing() as changes:
             changes.save(name, self._made(written, uploaded), param="model", uploaded=uploaded)
         return self.find(name)
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Nobody else changes the models meanwhile."""
+        return self._lock
 
     def find_weights(self, sha256: str) -> Path | None:
         """The weights in the models folder that are known to have this sum; None where there are none."""

@@ -32,11 +32,14 @@ def create_model() -> Response:
     fields = _create.read_body()
     name = model_name(fields)
     check_name(name, "invalid model name", new=True)
-    written, uploaded = _written(fields, arrange(fields["files"], fields["adapters"], _find_blob))
-    catalog, inference = services().catalog, services().inference
+    catalog, inference, blobs = services().catalog, services().inference, services().blobs
+
+    def find(sha256: str) -> Path | None:
+        return blobs.find(sha256) or catalog.find_weights(sha256)
 
     def make() -> Sequence[Step]:
-        with freeing(catalog, inference):
+        with freeing(catalog, inference), catalog.alone():  # or another could take the uploaded files meanwhile
+            written, uploaded = _written(fields, arrange(fields["files"], fields["adapters"], find))
             catalog.create(name, written, uploaded=uploaded)
         files = (*uploaded.weights, *uploaded.side, *uploaded.adapters)
         told = (f"using existing layer sha256:{file.sha256}" for file in files)
@@ -81,10 +84,6 @@ class _Making:
     def close(self) -> None:
         if self._pull is not None:
             self._pull.close()
-
-
-def _find_blob(sha256: str) -> Path | None:
-    return services().blobs.find(sha256) or services().catalog.find_weights(sha256)
 
 
 def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> tuple[Written, Uploaded]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,15 @@ def test_other_weights_for_a_name_take_the_place_of_the_old_ones(api: OllamaApi)
     upload(api, NPU_FILE)
     created(api, "tuned", files={"x.rkllm": digest_of(NPU_FILE)})
     assert tree(api.models_dir) == {"tiny.rkllm", "new/Modelfile", "new/x.rkllm", "tuned/Modelfile", "tuned/x.rkllm"}
+
+
+def test_many_who_make_models_of_one_file_at_once_share_it(api: OllamaApi) -> None:
+    upload(api, NPU_FILE)
+    with ThreadPoolExecutor(5) as pool:
+        made = pool.map(lambda n: created(api, f"m{n}", files={"x.rkllm": digest_of(NPU_FILE)}), range(5))
+        assert [lines[-1] for lines in made] == [{"status": "success"}] * 5
+    assert len([path for path in tree(api.models_dir) if path.endswith("x.rkllm")]) == 1
+    assert {model.name for model in api.catalog.list()} == {"tiny", "tuned", *(f"m{n}" for n in range(5))}
 
 
 def test_the_memory_of_weights_that_were_replaced_is_freed(api: OllamaApi) -> None:

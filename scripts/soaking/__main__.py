@@ -27,8 +27,8 @@ WARM = 0.4
 """Parts of the time: when it crashes, and when the last process counts as warm."""
 
 GROWTH = 0.05
-SLACK = 2 << 20
-"""Bytes of growth that are never counted: a page here and there says nothing in a short run."""
+JUDGED_FROM = 5.0
+"""Minutes: before that, memory is not warm, and its growth is told but not judged."""
 
 
 def main() -> int:
@@ -86,7 +86,8 @@ def _soak(server: Server, arguments: argparse.Namespace) -> int:
     _watch(server, traffic, begun, begun + seconds)
     last = _at_rest(server, traffic, "at the end")
     traffic.stop()
-    breaches = [*traffic.breaches, *_kept(warm, last), *_logged(server)]
+    judge_memory = arguments.minutes >= JUDGED_FROM
+    breaches = [*traffic.breaches, *_kept(warm, last, judge_memory=judge_memory), *_logged(server)]
     print("\n" + ", ".join(f"{count} {what}" for what, count in sorted(traffic.counts.items())))
     for breach in breaches[:50]:
         print(f"BREACH  {breach}")
@@ -119,14 +120,14 @@ def _at_rest(server: Server, traffic: Traffic, when: str) -> Holding:
     assert worker is not None
     seen: list[Holding] = []
     for _ in range(5):
-        time.sleep(1)
+        time.sleep(0.5)
         seen.append(holding_of(worker, server.folder / "counts.json"))
     least = min(seen, key=lambda one: (one.greenlets, one.descriptors, one.native, one.rss))
     print(f"{when}: {least}", flush=True)
     return least
 
 
-def _kept(warm: Holding, last: Holding) -> list[str]:
+def _kept(warm: Holding, last: Holding, *, judge_memory: bool) -> list[str]:
     if last.pid != warm.pid:
         return ["the process was replaced without a crash having been injected"]
     kept = [
@@ -140,7 +141,9 @@ def _kept(warm: Holding, last: Holding) -> list[str]:
     ]
     grown = last.rss - warm.rss
     print(f"memory: {grown / warm.rss:+.1%}")
-    return kept + ([f"{grown / 2**20:.1f} MiB grown"] if grown > max(GROWTH * warm.rss, SLACK) else [])
+    if judge_memory and grown > GROWTH * warm.rss:
+        kept.append(f"{grown / 2**20:.1f} MiB grown")
+    return kept
 
 
 def _logged(server: Server) -> list[str]:

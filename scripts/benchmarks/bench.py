@@ -36,7 +36,7 @@ class Bench:
         self.bare: bare.BareRuntime | None = None
         self.pids: list[int] = []
         self._words = Words(time.time_ns())
-        self._scale = 1.0
+        self._scale, self._overhead = 1.0, 0.0
 
     def ask(self, messages: Sequence[dict[str, str]], max_tokens: int, **fields: Any) -> Answer:
         return self.client.chat(self.body(messages, max_tokens, **fields))

@@ -22,6 +22,9 @@ AT_ONCE = "prefill_ms=0 decode_ms=0"
 
 FLOODERS = 8
 
+PAUSE = 0.02
+"""Seconds between two requests of one client, so that what the server does after an answer is not added to the next."""
+
 
 class Effort(NamedTuple):
     """How much is measured. `usual` is a script, then repetitions, tokens of a long answer, seconds."""
@@ -204,7 +207,10 @@ def _answers(
     request = make({"model": MODEL, "messages": _SAY})
     connection.ask(request)
     server.forget_runs()
-    replies = [connection.ask(request) for _ in range(count)]
+    replies = []
+    for _ in range(count):
+        time.sleep(PAUSE)
+        replies.append(connection.ask(request))
     return replies, server.runs()
 
 

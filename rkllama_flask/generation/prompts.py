@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest, TemplateFailed, UnsupportedRequest
+from rkllama_flask.generation.continuing import continuing
 from rkllama_flask.generation.filling import Encode, Filling
 from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checker_of, parameters_of
 from rkllama_flask.generation.generation import Parser
@@ -90,11 +91,11 @@ class Prompts:
         if script is not None:
             may_think = thinks or (template.supports_thinking and thinking is not False)
 
-            def encode(more: Sequence[Segment]) -> tuple[str | list[int], int | None]:
-                whole = replace(prompt, segments=(*prompt.segments, *more))
+            def encode(whole: Prompt) -> tuple[str | list[int], int | None]:
                 return self._encode(whole, request.model, tokenizer, context=request.context)
 
-            built = _in_steps(built, script, encode, thoughts_open=thinks if may_think else None)
+            behind = continuing(prompt, encode, tokenizer)
+            built = _in_steps(built, script, behind, thoughts_open=thinks if may_think else None)
         rest = after_system(request.messages)
         if request.context or not rest:
             return built

@@ -102,6 +102,17 @@ class Tokenizer:
         # `encode` keeps Python's lock all the while, this does not.
         return call_natively(lambda: self._library.encode_batch_fast([text], add_special_tokens=False)[0])
 
+    def split(self, prompt: Prompt) -> tuple[Prompt, Prompt]:
+        """The prompt up to the end of its last special token, and what stands behind; nothing where it has none."""
+        for place in range(len(prompt.segments) - 1, -1, -1):
+            text, trusted = prompt.segments[place]
+            found = [match.end() for match in self._special.finditer(text)] if trusted else []
+            if found:
+                before = (*prompt.segments[:place], Segment(text[: found[-1]], trusted=True))
+                behind = (Segment(text[found[-1] :], trusted=True), *prompt.segments[place + 1 :])
+                return Prompt(before), Prompt(behind)
+        return Prompt(()), prompt
+
     def as_text(self, prompt: Prompt) -> str:
         """The prompt for a runtime that cuts it itself: nothing in untrusted text is special, and the token that the
         runtime puts at the beginning of every text is left out, so that it does not stand there twice.

@@ -3,13 +3,18 @@
 from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Metaspace
 
 from rkllama_flask.catalog.model import Model, Modelfile
 from rkllama_flask.errors import UnsupportedRequest
+from rkllama_flask.generation.continuing import continuing
 from rkllama_flask.generation.events import Reasoning, Text
 from rkllama_flask.generation.prompts import BuiltPrompt, Prompts
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolChoice
+from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.tokens import Tokenizer
 from tests.generation.data.cases import byte_tokenizer, make_model
 
@@ -136,3 +141,46 @@ def test_before_a_forced_call_a_model_thinks_only_if_it_was_asked_to(thinker: Mo
     call = {"format": None, "tools": (Tool("now"),), "tool_choice": ToolChoice("required")}
     assert "</think>" in str(built(thinker, **call).content)
     assert str(built(thinker, **call, thinking=True).content).endswith("<|im_start|>assistant\n")
+
+
+# Tokens
+
+
+class Counting:
+    """An `encode` that counts how often it has been called."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.calls = 0
+        self._tokenizer = tokenizer
+
+    def __call__(self, prompt: Prompt) -> tuple[str | list[int], int | None]:
+        self.calls += 1
+        ids = self._tokenizer.encode(prompt)
+        return ids, len(ids)
+
+
+def metaspace(scheme: str) -> tokenizers.Tokenizer:
+    """A tokenizer with a token for each letter, that puts a blank before a text or before each part of one."""
+    letters = '▁abcdef\n{}":'
+    library = tokenizers.Tokenizer(BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
+    library.pre_tokenizer = Metaspace(prepend_scheme=scheme)
+    library.add_tokens([tokenizers.AddedToken(mark, special=True, normalized=False) for mark in ("<s>", "[INST]")])
+    return library
+
+
+@pytest.mark.parametrize(
+    ("library", "fast"),
+    [(byte_tokenizer(), True), (metaspace("never"), True), (metaspace("first"), False), (metaspace("always"), True)],
+    ids=["bytes", "never", "first", "always"],
+)
+def test_the_prompt_is_cut_once_where_that_makes_no_difference(library: tokenizers.Tokenizer, fast: bool) -> None:
+    tokenizer = Tokenizer(library, bos=None, adds_bos=False)
+    encode = Counting(tokenizer)
+    start = Prompt((Segment("abc", False), Segment("[INST]", True), Segment("def[INST]", False), Segment("a", True)))
+    behind = continuing(start, encode, tokenizer)
+    begun = encode.calls
+    for text in ("", "{", '{"a": "b"}', " {", "[INST]"):
+        more = (Segment(text, False),)
+        expected = tokenizer.encode(Prompt((*start.segments, *more)))
+        assert (behind(more)) == (expected, len(expected))
+    assert (encode.calls == begun) is fast

@@ -1,0 +1,51 @@
+"""What a person reads when the server starts."""
+
+from pathlib import Path
+
+import pytest
+
+from rkllama_flask.banner import banner
+from rkllama_flask.settings import Settings
+
+WARNING = "everybody who reaches this address may use it"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in ("HOST", "API_KEYS", "API_KEYS_FILE", "MODELS_DIR", "DEFAULT_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    return Settings.from_environment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "warned"),
+    [
+        ("0.0.0.0", "", True),
+        ("::", "", True),
+        ("192.0.2.7", "", True),
+        ("0.0.0.0", "secret", False),
+        ("127.0.0.1", "", False),
+        ("::1", "", False),
+        ("unix:/run/rkllama/http.sock", "", False),
+    ],
+)
+def test_a_server_that_others_reach_without_a_key_warns_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, keys: str, warned: bool
+) -> None:
+    monkeypatch.setenv("HOST", host)
+    monkeypatch.setenv("API_KEYS", keys)
+    text = banner(Settings.from_environment(tmp_path))
+    assert (WARNING in text) is warned
+    assert "secret" not in text
+
+
+def test_without_models_it_says_how_to_get_one(settings: Settings) -> None:
+    text = banner(settings)
+    assert str(settings.models_dir) in text
+    assert "scripts/rkllama pull" in text
+
+
+def test_with_a_model_it_shows_a_command_to_try(settings: Settings) -> None:
+    settings.make_folders()
+    (settings.models_dir / "tiny.rkllm").write_text("")
+    assert '"model": "tiny"' in banner(settings)

@@ -41,6 +41,7 @@ def single(bench: Bench, plan: Plan) -> None:
             pairs[kind, n].append((answer, other))
     for (kind, n), both in pairs.items():
         _keep_pairs(bench.results, both, **{kind: n})
+    _keep_ratios(bench.results, [pair for both in pairs.values() for pair in both])
     if bench.pids and tokens:
         bench.results.add("processor time for 1,000 tokens, prompts included", HTTP, "s", [used * 1000 / tokens])
 
@@ -54,6 +55,14 @@ def _keep_pairs(results: Results, both: Sequence[tuple[Answer, Answer | None]], 
         results.add("time to first token", source, "s", [one.ttft for one in ones], **setting)
         results.add("tokens per second", source, "/s", [one.tokens_per_second for one in ones], **setting)
         results.add("gap between tokens", source, "s", [gap for one in ones for gap in one.gaps], **setting)
+    _keep_ratios(results, both, **setting)
+    if others and any(answer.text != other.text for answer, other in both if other):
+        results.notes.append(
+            f"{setting}: the bare library's answers differ from the server's, so they may be paired ill."
+        )
+
+
+def _keep_ratios(results: Results, both: Sequence[tuple[Answer, Answer | None]], **setting: int) -> None:
     rates = [
         answer.tokens_per_second / other.tokens_per_second
         for answer, other in both
@@ -62,10 +71,6 @@ def _keep_pairs(results: Results, both: Sequence[tuple[Answer, Answer | None]], 
     results.add("tokens per second", RATIO, "", rates, **setting)
     added = [answer.ttft - other.ttft for answer, other in both if other]
     results.add("time to first token beyond the bare library", RATIO, "s", added, **setting)
-    if others and any(answer.text != other.text for answer, other in both if other):
-        results.notes.append(
-            f"{setting}: the bare library's answers differ from the server's, so they may be paired ill."
-        )
 
 
 def caches(bench: Bench, plan: Plan) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import uuid
 import weakref
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ control_socket_disable = True  # nothing uses it
 forwarded_allow_ips = "127.0.0.1,::1"  # whose X-Forwarded-* headers count
 umask = 0o007  # a unix socket: for nginx's group, not for everybody
 loglevel = _settings.log_level
+_master = os.environ.setdefault("RKLLAMA_MASTER", uuid.uuid4().hex)  # workers inherit it; a reload leaves it
 _idle = weakref.WeakSet()  # connections between two requests
 _busy = weakref.WeakSet()  # connections with a request
 _CUT_BEFORE = 3  # seconds before gunicorn kills: the last answers are ended with an error their client can read
@@ -159,7 +161,7 @@ def post_worker_init(worker):
             _end(connection, socket.SHUT_RDWR)
 
     signal.signal(signal.SIGTERM, drain)
-    inference.start(replace_process=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    inference.start(replace_process=lambda: os.kill(os.getpid(), signal.SIGTERM), supervisor=_master)
 
 
 def worker_exit(server, worker):

@@ -104,14 +104,16 @@ class Engine:
 
     # Any thread
 
-    def start(self, *, replace_process: Callable[[], None] | None = None) -> None:
+    def start(self, *, replace_process: Callable[[], None] | None = None, supervisor: str = "") -> None:
         """Start the thread in this process, if it does not run yet.
 
         `replace_process` is called on a native thread when the runtime can't be trusted in this process any more;
-        where it is given, somebody starts another process as soon as this one has ended.
+        where it is given, somebody starts another process as soon as this one has ended. Under the same `supervisor`
+        that one goes on with the model that is loaded then.
         """
         if replace_process is not None:
             self._replace_process = replace_process
+            self._journal.supervisor = supervisor
         with self._starting:
             if self._process == os.getpid():
                 return
@@ -231,7 +233,6 @@ class Engine:
                     self._replace_process = None
         finally:
             self._attempt(executor.close)
-            self._attempt(self._journal.close)
             if self._stopped is not None:
                 self._stopped.put(True)
 

@@ -70,7 +70,7 @@ class Executor:
     # Between jobs
 
     def restore(self) -> None:
-        """Load again what a process that crashed had loaded."""
+        """Load again what the process before had loaded."""
         self._residents.restore()
 
     def next_due(self) -> float | None:
@@ -104,6 +104,8 @@ class Executor:
 
     def _load(self, job: Load) -> int:
         started = time.monotonic_ns()
+        if job.only_first and self.models:
+            return 0
         self._residents.use(job.spec, context_length=job.context_length, keep_alive=job.keep_alive)
         return time.monotonic_ns() - started
 

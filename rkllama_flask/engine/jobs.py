@@ -130,9 +130,12 @@ class SaveCache(Job):
 
 @dataclass(eq=False, kw_only=True)
 class Load(Job):
+    """Load a model; with `only_first` only where none is loaded."""
+
     spec: ModelSpec
     context_length: int | None = None
     keep_alive: float | None = None
+    only_first: bool = False
 
 
 @dataclass(eq=False, kw_only=True)

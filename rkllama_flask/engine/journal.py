@@ -21,21 +21,32 @@ CRASHES_UNTIL_REFUSED = 2
 
 
 class Journal:
-    """`crashes` counts, by key, how often a load or a request has killed a process."""
+    """`crashes` counts, by key, how often a load or a request has killed a process; `resident` is the model to load
+    again, with its keep-alive in seconds, None where there is none.
+
+    `supervisor` names who replaces this process, empty if nobody does: a successor under the same one goes on with the
+    model also where this process ends in good order, as for a reload.
+    """
 
     def __init__(self, path: Path | None) -> None:
+        self.supervisor = ""
         self._path = path
         self._doing_path = path and path.with_suffix(".doing")
         self._doing_file: int | None = None
         self.crashes: dict[str, int] = {}
-        self._resident: tuple[ModelSpec, float] | None = None
+        self.resident: tuple[ModelSpec, float] | None = None
         self._doing: str | None = None
         self._left = False
 
-    def recover(self) -> tuple[ModelSpec, float] | None:
-        """Read what a dead process left: its model and that one's keep-alive in seconds, to be loaded again.
+    @property
+    def found(self) -> bool:
+        """Whether a process has left something, or is at work."""
+        return self._path is not None and self._path.exists()
 
-        What it was doing when it died counts as a crash of that load or request.
+    def recover(self) -> tuple[ModelSpec, float] | None:
+        """Read what a process left that has ended: its model and that one's keep-alive, to be loaded again.
+
+        What it was doing if it died counts as a crash of that load or request.
         """
         left = self._read()
         self.crashes = {str(key): int(count) for key, count in left.get("crashes", {}).items()}
@@ -44,7 +55,7 @@ class Journal:
             self.crashes[doing] = self.crashes.get(doing, 0) + 1
             self._write()
             self._write_doing("")
-        if "model" not in left:
+        if "model" not in left or left.get("ended", self.supervisor) != self.supervisor:
             return None
         keep_alive = left["keep_alive"]
         return _spec_from_json(left["model"]), math.inf if keep_alive is None else float(keep_alive)
@@ -66,7 +77,7 @@ class Journal:
 
     def keep(self, spec: ModelSpec | None, keep_alive: float = math.inf) -> None:
         """Remember the model to load again; None when there is none."""
-        self._resident = (spec, keep_alive) if spec else None
+        self.resident = (spec, keep_alive) if spec else None
         self._write()
 
     def leave(self, spec: ModelSpec, keep_alive: float) -> None:
@@ -77,21 +88,23 @@ class Journal:
     def forgive(self) -> int:
         """Forget all crashes, because the operator says so; how many loads and requests had one."""
         count, self.crashes = len(self.crashes), {}
-        self._write()
+        if count:
+            self._write()
         return count
 
-    def close(self) -> None:
-        """This process ends in good order: nothing is to be restored."""
+    def close(self, resident: tuple[ModelSpec, float] | None) -> None:
+        """This process ends in good order; `resident` is for a successor under the same supervisor."""
         if self._left:
             return
-        self._resident = self._doing = None
+        self.resident = resident if self.supervisor else None
+        self._doing = None
         if self._doing_file is not None:
             os.close(self._doing_file)
             self._doing_file = None
         if self._doing_path is not None:
             self._doing_path.unlink(missing_ok=True)
-        if self.crashes or self._path is None:
-            self._write()
+        if self.crashes or self.resident or self._path is None:
+            self._write(ended=True)
         else:
             self._path.unlink(missing_ok=True)
 
@@ -121,12 +134,14 @@ class Journal:
         except OSError as error:
             self._give_up(error)
 
-    def _write(self) -> None:
+    def _write(self, *, ended: bool = False) -> None:
         if self._path is None or self._left:
             return
         state: dict[str, Any] = {"crashes": self.crashes}
-        if self._resident:
-            spec, keep_alive = self._resident
+        if ended:
+            state["ended"] = self.supervisor
+        if self.resident:
+            spec, keep_alive = self.resident
             state["model"] = _spec_to_json(spec)
             state["keep_alive"] = None if math.isinf(keep_alive) else keep_alive
         partial = f"{self._path}.{os.getpid()}"

@@ -15,6 +15,11 @@ class NpuLock:
         self._path = path
         self._file: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether it is ours."""
+        return self._file is not None
+
     def take(self) -> bool:
         """Take the lock; says whether it was not ours yet.
 

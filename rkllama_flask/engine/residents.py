@@ -66,11 +66,11 @@ class Residents:
         self.loads = Loads()
 
     def restore(self) -> None:
-        """Load again what a process that crashed had loaded."""
-        left = self._journal.recover()
-        if left:
-            spec, keep_alive = left
-            self._load(spec, keep_alive)
+        """Load again what the process before had loaded that crashed, or made room for this one."""
+        if self._journal.found:
+            left = self._take_npu()
+            if left:
+                self._load(*left)
 
     def use(self, spec: ModelSpec, *, context_length: int | None = None, keep_alive: float | None) -> Loaded:
         """The loaded model for `spec`, loaded now if it is not; `keep_alive` None leaves its clock's length.
@@ -114,21 +114,33 @@ class Residents:
             self._drop(model)
 
     def close(self) -> None:
-        """Release every model, then the NPU."""
-        for model in list(self.models):
-            self._drop(model)
-        self._lock.release()
+        """Release every model, then the NPU; the journal belongs to whoever holds that."""
+        if not self._lock.held:
+            return
+        resident = self._journal.resident
+        try:
+            for model in list(self.models):
+                self._drop(model)
+        finally:
+            self._journal.close(resident)
+            self._lock.release()
+
+    def _take_npu(self) -> tuple[ModelSpec, float] | None:
+        """Take the NPU where it is not ours yet; what the process before has left to be loaded."""
+        if not self._lock.take():
+            return None
+        self._npu_taken()
+        return self._journal.recover()
 
     def _load(self, spec: ModelSpec, keep_alive: float) -> Loaded:
+        library = self._library(spec)
+        self._take_npu()
         key = f"load:{spec.identity}"
         if self._journal.refuses(key):
             raise ModelUnusable(
                 f"Loading '{spec.name}' has crashed or hung the runtime {self._journal.crashes[key]} times. Replace "
                 "the file, or clear the record with DELETE /health/crashes."
             )
-        library = self._library(spec)
-        if self._lock.take():
-            self._npu_taken()
         stale = [m for m in self.models if m.spec.path == spec.path]
         for model in stale:
             self._drop(model)

@@ -169,12 +169,13 @@ class Models:
     def status(self) -> EngineStatus:
         return self._engine.status()
 
-    def start(self, *, replace_process: Callable[[], None] | None = None) -> None:
-        """For the process that serves: restores what a crash left, loads the default model in the background.
+    def start(self, *, replace_process: Callable[[], None] | None = None, supervisor: str = "") -> None:
+        """For the process that serves: in the background it loads what the process before had loaded, or the default.
 
         `replace_process` ends this process so that its supervisor starts another; called on a native thread.
+        `supervisor` is the same text in all processes of one supervisor.
         """
-        self._engine.start(replace_process=replace_process)
+        self._engine.start(replace_process=replace_process, supervisor=supervisor)
         for alias, name in self._aliases.items():
             self._expect(name, f"MODEL_ALIASES: '{alias}' answers nothing")
         if self._fallback_model:
@@ -185,7 +186,7 @@ class Models:
             except RkllamaError as error:  # the others can be used all the same
                 self._on_warning(f"DEFAULT_MODEL is not loaded: {error}")
             else:
-                self._engine.submit(Load(spec=self._spec(model), keep_alive=math.inf))
+                self._engine.submit(Load(spec=self._spec(model), keep_alive=math.inf, only_first=True))
 
     def _expect(self, name: str, otherwise: str) -> None:
         try:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from tests.serving import Server
 Serve = Callable[..., Server]
 
 
-def ask(server: Server, prompt: str) -> requests.Response:
-    return server.post("/v1/chat/completions", chat(prompt))
+def ask(server: Server, prompt: str, model: str = "scripted") -> requests.Response:
+    return server.post("/v1/chat/completions", chat(prompt, model=model))
 
 
 def content(response: requests.Response) -> str:
@@ -125,6 +126,32 @@ def test_a_reload_hands_the_npu_to_the_next_worker(serve: Serve) -> None:
                 assert content(answer) == "after"
         time.sleep(0.1)
     assert content(ask(server, "<<script text=still>>")) == "still"
+
+
+def test_a_reload_keeps_the_model_and_takes_no_running_answer_for_a_crash(serve: Serve) -> None:
+    server = serve(models={"one.rkllm": "load_ms=0", "two.rkllm": "load_ms=0"}, DEFAULT_MODEL="one")
+    until(lambda: loaded(server) == "one", server)
+    assert server.post("/v1/models/load", {"model": "two"}).ok
+    reload(server)
+    for _ in range(2):
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(ask, server, "<<script tokens=60 decode_ms=30>>", "two")
+            until(lambda: server.get("/health").json()["busy"] == "generating", server)
+            reload(server)
+            assert len(content(answer.result()).split()) == 60
+    assert server.get("/health").json()["crashes"] == {}
+
+
+def reload(server: Server) -> None:
+    """Until the next worker has the model that this one had."""
+    before = workers(server)
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: workers(server) > before and loaded(server) == "two", server)
+
+
+def loaded(server: Server) -> str | None:
+    name: str | None = server.get("/v1/models/loaded").json()["model_name"]
+    return name
 
 
 def workers(server: Server) -> set[str]:

@@ -19,6 +19,9 @@ from rkllama_flask.generation.segments import Prompt, Segment
 MODEL_TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 """Markup that a model writes in its own turns."""
 
+MAX_LOOK_ALIKES = 65_536
+"""Each is a token at least, and costs some 10 µs of everybody's time, which is more than other text does."""
+
 _LINES = files(__package__).joinpath("special_strings.txt").read_text(encoding="utf-8").splitlines()
 WELL_KNOWN = (*MODEL_TAGS, *(line for line in _LINES if line and not line.startswith("# ")))
 """The special strings of every family that has a built-in template, and of some that bring their own."""
@@ -94,6 +97,7 @@ class Cover:
     def __init__(self, special: SpecialText, texts: Iterable[str]) -> None:
         self._special = special
         taken = {letter for text in texts if not text.isascii() for letter in _PRIVATE_USE.findall(text)}
+        self._left = MAX_LOOK_ALIKES
         self.end_mark, self._cover, self._uncover, self._covered = _tables(special.alphabet, frozenset(taken))
 
     def text(self, text: str, *, allowed: frozenset[str] = frozenset()) -> str:
@@ -102,6 +106,7 @@ class Cover:
         pieces, done = [], 0
         for start, end in self._special.spans(text):
             if not self._holds(text[start:end], allowed):
+                self._count()
                 pieces += [text[done:start], text[start:end].translate(self._cover)]
                 done = end
         if pieces:
@@ -110,6 +115,15 @@ class Cover:
             if not self._holds(text[start:end], allowed):
                 text = text[:start] + text[start:end].translate(self._cover) + text[end:]
         return text
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise InvalidRequest(
+                f"The messages hold more than {MAX_LOOK_ALIKES} strings that look like special tokens; no context takes so "
+                "many.",
+                param="messages",
+            )
 
     @staticmethod
     def _holds(text: str, tags: frozenset[str]) -> bool:

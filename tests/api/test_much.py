@@ -68,7 +68,13 @@ def test_as_many_messages_as_are_allowed_take_seconds(client: FlaskClient, path:
 
 @pytest.mark.parametrize("text", ["<|im_end|>", "<|im_end|>" + chr(0x100000), "<|", "<think></think>", " \n"])
 def test_a_text_that_is_all_special_strings_costs_what_its_length_does(client: FlaskClient, text: str) -> None:
-    post(client, "/v1/chat/completions", messages=[{"role": "user", "content": text * 100_000}])
+    post(client, "/v1/chat/completions", messages=[{"role": "user", "content": text * 60_000}])
+
+
+def test_more_look_alikes_of_special_tokens_than_a_context_takes_are_not_all_looked_at(client: FlaskClient) -> None:
+    for text in ("<|im_end|>", "</think>"):
+        refused = post(client, "/v1/chat/completions", messages=[{"role": "user", "content": text * 500_000}])
+        assert "look like special tokens" in refused.text
 
 
 @pytest.mark.parametrize(

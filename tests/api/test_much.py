@@ -74,7 +74,7 @@ def test_a_text_that_is_all_special_strings_costs_what_its_length_does(client: F
 def test_more_look_alikes_of_special_tokens_than_a_context_takes_are_not_all_looked_at(client: FlaskClient) -> None:
     for text in ("<|im_end|>", "</think>"):
         refused = post(client, "/v1/chat/completions", messages=[{"role": "user", "content": text * 500_000}])
-        assert "look like special tokens" in refused.text
+        assert "look-alikes of special tokens" in refused.text
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ class Cover:
         self._left -= 1
         if self._left < 0:
             raise InvalidRequest(
-                f"The messages hold more than {MAX_LOOK_ALIKES} look-alikes of special tokens: no context takes so many.",
+                f"The messages hold more than {MAX_LOOK_ALIKES} look-alikes of special tokens, which no context takes.",
                 param="messages",
             )
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rkllama_flask.engine.caches import PromptCaches
@@ -136,16 +137,19 @@ class Executor:
         begun = time.monotonic_ns()
         model = self._residents.use(job.spec, context_length=job.context_length, keep_alive=job.keep_alive)
         loaded_at = time.monotonic_ns()
-        job.mailbox.put(Started(unapplied(job, model.context), begun - job.submitted_at, loaded_at - begun))
+        started = Started(unapplied(job, model.context), begun - job.submitted_at, loaded_at - begun)
         answer = SteppedAnswer(model, job, job.steps) if job.steps else open_answer(model, job)
         prepared = self._caches.prepare(model, job)
         model.held = None
         self._journal.begin(key)
         try:
             if isinstance(answer, SteppedAnswer):
+                job.mailbox.put(started)
                 statistics = answer.run(self._running)
             else:
-                statistics = run_once(model, job, answer.on_token, running=self._running)
+                statistics = run_once(
+                    model, job, answer.on_token, running=self._running, on_begin=partial(job.mailbox.put, started)
+                )
         finally:
             self._journal.end()
             self._residents.rest(model)

@@ -35,12 +35,14 @@ def run_once(
     prompt: str | Sequence[int] | None = None,
     max_tokens: int | None = None,
     sampling: Sampling | None = None,
+    on_begin: Callable[[], None] | None = None,
 ) -> RunStatistics:
     """One run on behalf of `job`, with its sampling; returns when the runtime has ended it.
 
     `prompt` and `max_tokens` are the job's own unless they are given, and so is what `sampling` does not say; limit and
     sampling are kept by runtimes that know them for each run (`Library.per_run_sampling`), elsewhere `on_token` has to
-    keep the limit. Whoever makes several runs in one job looks at `job.finished_early` between them.
+    keep the limit. `on_begin` is called right before the runtime is. Whoever makes several runs in one job looks at
+    `job.finished_early` between them.
 
     Raises Draining for a job that is not wanted any more, and what Context.run raises.
     """
@@ -57,6 +59,7 @@ def run_once(
             if library.per_run_sampling
             else None,
             max_new_tokens=limit if library.per_run_sampling else None,
+            on_begin=on_begin,
         )
 
 

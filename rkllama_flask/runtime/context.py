@@ -108,13 +108,15 @@ class Context:
         sampling: Sampling | None = None,
         max_new_tokens: int | None = None,
         save_cache: Path | None = None,
+        on_begin: Callable[[], None] | None = None,
     ) -> RunStatistics:
         """Generate, and return when the runtime has ended the run.
 
         `on_token(text, token id)` is called once per token; the text is empty while a character is incomplete. What it
         raises aborts the run and is raised here. `sampling` and `max_new_tokens` are for this run alone, where the
         library can do that (`Library.per_run_sampling`); elsewhere they are left to the caller. With `save_cache` the
-        prompt cache is written there at the end.
+        prompt cache is written there at the end. `on_begin` is called right before the library is: who is woken by it
+        finds Python's lock free.
 
         Raises ContextLengthExceeded with exact counts, or RuntimeFailed; UnsupportedRequest or StorageFull where the
         cache could not be written.
@@ -124,7 +126,7 @@ class Context:
         if save_cache is not None:
             infer.prompt_cache_params = pointer(RKLLMPromptCacheParam(1, guards.cache_target(save_cache)))
         fresh = self._reuses_nothing
-        run, lines = self._perform(prompt, infer, on_token)
+        run, lines = self._perform(prompt, infer, on_token, on_begin)
         if save_cache is not None and not (saved(lines) and guards.is_written(save_cache)):
             raise failure(
                 lines, RuntimeFailed("The runtime wrote no prompt cache and does not say why."), about=self._name
@@ -244,7 +246,11 @@ class Context:
         self._lora = RKLLMLoraParam(_ADAPTER)  # loading alone has no effect: each run names it
 
     def _perform(
-        self, prompt: str | Sequence[int], infer: Any, on_token: Callable[[bytes, int], None] | None
+        self,
+        prompt: str | Sequence[int],
+        infer: Any,
+        on_token: Callable[[bytes, int], None] | None,
+        on_begin: Callable[[], None] | None = None,
     ) -> tuple[Run, list[str]]:
         """Run `prompt` and return when the library has; `input_` and what it points to live until then."""
         input_, _alive = self._input(prompt)
@@ -255,6 +261,8 @@ class Context:
         self._run = run
         try:
             with listening() as lines:
+                if on_begin is not None:
+                    on_begin()
                 self.library.calls.run(self._handle, byref(input_), byref(infer), None)
         except CallFailed:
             failed = True

@@ -116,14 +116,20 @@ class ChatChunks(_Chunks):
         super().__init__(head, count=count, per_prompt=count, include_usage=include_usage)
         self._by_functions = by_functions
         self._begun = -1
+        # Made here, while the runtime reads the prompt, and not when the first token is there.
+        self._first_opening = self._opening(0)
+        self._frame(0, Text(""))
 
     def frame(self, item: ChoiceEvent, /) -> bytes:
         index, event = item
         opening = b""
         if index > self._begun:
             self._begun = index
-            opening = self._chunk(_delta(index, {"role": "assistant", "content": ""}))
+            opening = self._opening(index) if index else self._first_opening
         return opening + self._frame(index, event)
+
+    def _opening(self, index: int) -> bytes:
+        return self._chunk(_delta(index, {"role": "assistant", "content": ""}))
 
     def _frame(self, index: int, event: Content) -> bytes:
         match event:

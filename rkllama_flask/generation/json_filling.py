@@ -8,6 +8,7 @@ will do. A choice is decided by what the model says, and where it says none of t
 """
 
 import json
+from collections import Counter
 from collections.abc import Generator, Sequence
 
 from rkllama_flask.errors import AnswerUnfit
@@ -34,6 +35,9 @@ SAME_ITEMS = 3
 
 MAX_DEPTH = 48
 
+MAX_VALUES = 10_000
+"""Of one answer: no context takes more, and a schema can ask for any number without a word of the model's."""
+
 
 class JsonFilling:
     """Fills in values that are valid by the schema. Raises AnswerUnfit where the model can't be brought to one."""
@@ -42,11 +46,15 @@ class JsonFilling:
         self._shapes = Shapes(checker)
         self._written = written
         self._values = ValueFilling(checker, written)
+        self._count = 0
 
     def value(self, part: Part, lead: str = "", path: str = "$", depth: int = 0) -> Script:
         """One value; `lead` is the blank before it, which the model may write itself."""
         if depth > MAX_DEPTH:
             raise AnswerUnfit(f"The answer became deeper than {MAX_DEPTH} levels, at {path[:200]}.")
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise AnswerUnfit(f"The answer would have more than {MAX_VALUES} values.")
         match self._shapes.of(part):
             case Options(texts):
                 yield from self._values.options(texts, lead, path)
@@ -173,7 +181,7 @@ class JsonFilling:
         return slot.chosen, key
 
     def _union(self, parts: Sequence[Part], lead: str, path: str, depth: int) -> Script:
-        branches = [one for part in parts for one in self._branches(part)]
+        branches = [one for part in parts for one in self._shapes.branches(part)]
         parts = [one for one in branches if self._shapes.beginnings(one)]
         if not parts:
             raise AnswerUnfit(f"The schema allows no value at {path}.")
@@ -206,8 +214,9 @@ class JsonFilling:
 
     def _one_object(self, objects: Sequence[Object], lead: str, path: str, depth: int) -> Script:
         """One of several objects: told apart by a member with values of its own in each, else by a key."""
+        members = [{member.key: member for member in one.members} for one in objects]
         for member in objects[0].members:
-            texts = [self._constants(one, member.key) for one in objects]
+            texts = [self._constants(one.get(member.key)) for one in members]
             if all(texts) and len(set().union(*texts)) == sum(map(len, texts)):
                 self._written.fix(f"{lead}{{{_key(member.key)}:")
                 options = [text for one in texts for text in one]
@@ -218,7 +227,7 @@ class JsonFilling:
                 rest = [other for other in chosen.members if other.key != member.key]
                 yield from self._rest(rest, path, depth)
                 return
-        keys = [_own_key(one, objects) for one in objects]
+        keys = _own_keys(objects)
         if all(keys):
             self._written.fix(lead + '{"')
             slot = ChoiceSlot([_key(key)[1:-1] for key in keys if key], quoted=True)
@@ -239,14 +248,9 @@ class JsonFilling:
             place = index + 1
         self._written.fix("}")
 
-    def _branches(self, part: Part) -> list[Part]:
-        shape = self._shapes.of(part)
-        return [one for inner in shape.parts for one in self._branches(inner)] if isinstance(shape, Union) else [part]
-
-    def _constants(self, one: Object, key: str) -> tuple[str, ...]:
+    def _constants(self, member: Member | None) -> tuple[str, ...]:
         """The values of a required member that has but a few strings."""
-        member = next((member for member in one.members if member.key == key and member.required), None)
-        shape = self._shapes.of(member.part) if member else None
+        shape = self._shapes.of(member.part) if member and member.required else None
         return shape.texts if isinstance(shape, Options) and all(text[0] == '"' for text in shape.texts) else ()
 
 
@@ -256,10 +260,13 @@ def _loops(items: Sequence[str]) -> bool:
     return len(last) == SAME_ITEMS and len(set(last)) == 1 and last[0][:1] in ('"', "{")
 
 
-def _own_key(one: Object, objects: Sequence[Object]) -> str | None:
-    """A required key that none of the other objects has."""
-    others = {member.key for other in objects if other is not one for member in other.members}
-    return next((member.key for member in one.members if member.required and member.key not in others), None)
+def _own_keys(objects: Sequence[Object]) -> list[str | None]:
+    """Of each object a required key that none of the others has."""
+    counts = Counter(member.key for one in objects for member in one.members)
+    return [
+        next((member.key for member in one.members if member.required and counts[member.key] == 1), None)
+        for one in objects
+    ]
 
 
 def _key(key: str) -> str:

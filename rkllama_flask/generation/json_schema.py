@@ -67,15 +67,15 @@ class SchemaChecker:
 
     def _guard(self) -> None:
         if self._schema is False:
-            raise _refused("no value is valid by it")
+            raise refused("no value is valid by it")
         for node in self._nodes:
             for key in ("$dynamicRef", "$recursiveRef"):
                 if isinstance(node.get(key), str):
-                    raise _refused(f"{key} is not supported")
+                    raise refused(f"{key} is not supported")
             if isinstance(node.get("$id"), str) and node is not self._schema:
-                raise _refused("a $id within the schema is not supported")
+                raise refused("a $id within the schema is not supported")
             if "unevaluatedProperties" in node and "patternProperties" in node:
-                raise _refused("unevaluatedProperties beside patternProperties is not supported")
+                raise refused("unevaluatedProperties beside patternProperties is not supported")
             reference = node.get("$ref")
             if isinstance(reference, str):
                 self.target(reference)
@@ -87,23 +87,23 @@ class SchemaChecker:
 
     def _guard_pattern(self, pattern: str) -> None:
         if len(pattern) > MAX_PATTERN:
-            raise _refused(f"a regular expression in it is longer than {MAX_PATTERN} characters")
+            raise refused(f"a regular expression in it is longer than {MAX_PATTERN} characters")
         try:
             for probe in _PROBES:
                 self._budget.matches(pattern, probe)
         except TooMuchWork as error:
-            raise _refused(f"the regular expression '{_short(pattern)}' can take forever") from error
+            raise refused(f"the regular expression '{_short(pattern)}' can take forever") from error
         except (regex.error, RecursionError, OverflowError, ValueError) as error:
-            raise _refused(f"'{_short(pattern)}' is no regular expression: {error}") from error
+            raise refused(f"'{_short(pattern)}' is no regular expression: {error}") from error
 
     def target(self, reference: str) -> Any:
         """The part of the schema that a reference leads to."""
         if not reference.startswith("#"):
-            raise _refused(f"the reference '{_short(reference)}' leads outside")
+            raise refused(f"the reference '{_short(reference)}' leads outside")
         try:
             return self._resolver.lookup(reference).contents
         except referencing.exceptions.Unresolvable as error:
-            raise _refused(f"the reference '{_short(reference)}' leads nowhere") from error
+            raise refused(f"the reference '{_short(reference)}' leads nowhere") from error
 
     def _guard_circles(self) -> None:
         """Refuse references that come back to themselves without going down into the value."""
@@ -119,7 +119,7 @@ class SchemaChecker:
                     on_path.discard(id(node))
                     finished.add(id(node))
                 elif id(target) in on_path:
-                    raise _refused("its references go in a circle")
+                    raise refused("its references go in a circle")
                 elif id(target) not in finished:
                     path.append((target, self._in_place(target)))
                     on_path.add(id(target))
@@ -142,7 +142,7 @@ class SchemaChecker:
         try:
             return frozenset(self.kinds_of(self._schema) or KINDS)
         except RecursionError as error:
-            raise _refused("it is too deep") from error
+            raise refused("it is too deep") from error
 
     def kinds_of(self, schema: Any) -> set[str]:
         """The types the schema allows at the top; empty if it doesn't say. References have been found to end."""
@@ -175,13 +175,13 @@ class SchemaChecker:
         if isinstance(asked, str):
             base = validator_for({"$schema": asked}, default=Draft202012Validator)
         if base is jsonschema.Draft3Validator:
-            raise _refused("Draft 3 is too old")
+            raise refused("Draft 3 is too old")
         try:
             base.check_schema(self._schema, format_checker=jsonschema.FormatChecker(formats=()))
         except jsonschema.SchemaError as error:
-            raise _refused(f"{_short(error.message)} (at {error.json_path})") from error
+            raise refused(f"{_short(error.message)} (at {error.json_path})") from error
         except RecursionError as error:
-            raise _refused("it is too deep") from error
+            raise refused("it is too deep") from error
         return bounded_validator(base, self._schema, self._registry, lambda: self._budget)
 
 
@@ -196,18 +196,18 @@ def kind_of(value: Any) -> str:
 def _nodes(schema: Any) -> Iterator[Node]:
     """Every object in the schema. Raises InvalidRequest where there are too many or they stand too deep."""
     if not isinstance(schema, Mapping | bool):
-        raise _refused("it must be an object")
+        raise refused("it must be an object")
     level: list[Any] = [schema]
     count = 0
     for _ in range(MAX_DEPTH):
         count += len(level)
         if count > MAX_NODES:
-            raise _refused(f"it has more than {MAX_NODES} parts")
+            raise refused(f"it has more than {MAX_NODES} parts")
         yield from (node for node in level if isinstance(node, Mapping))
         level = [part for node in level for part in _parts(node)]
         if not level:
             return
-    raise _refused(f"it is nested more than {MAX_DEPTH} deep")
+    raise refused(f"it is nested more than {MAX_DEPTH} deep")
 
 
 def _parts(node: Any) -> Iterable[Any]:
@@ -216,7 +216,8 @@ def _parts(node: Any) -> Iterable[Any]:
     return node if isinstance(node, list) else ()
 
 
-def _refused(reason: str) -> InvalidRequest:
+def refused(reason: str) -> InvalidRequest:
+    """The error for a schema that can't be used; `reason` ends its sentence."""
     return InvalidRequest(f"The JSON Schema can't be used: {reason}.", param="response_format")
 
 

@@ -5,11 +5,14 @@ Whatever has no other shape is Free: the model writes it alone, and it is checke
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rkllama_flask.generation.json_schema import SchemaChecker
+from rkllama_flask.generation.json_schema import SchemaChecker, refused
+
+MAX_MEMBERS = 20_000
+"""Members of all objects together: references make many of few, and each costs a microsecond or two."""
 
 Part = Mapping[str, Any] | bool
 
@@ -102,21 +105,54 @@ Shape = Options | String | Number | Array | Object | Union | Free
 
 
 class Shapes:
-    """Reads shapes out of a checked schema."""
+    """Reads shapes out of a checked schema, each once, however many references lead there.
+
+    Raises InvalidRequest for one that grows too deep, or beyond MAX_MEMBERS, where its references are followed.
+    """
 
     def __init__(self, checker: SchemaChecker) -> None:
         self._checker = checker
         self._known: dict[int, tuple[Part, Shape]] = {}
+        self._known_joined: dict[int, tuple[Part, dict[str, Any] | None]] = {}
+        self._known_beginnings: dict[int, frozenset[str]] = {}
+        self._members_left = MAX_MEMBERS
 
     def of(self, part: Part) -> Shape:
         """The shape of this part of the schema."""
         if id(part) not in self._known:
-            self._known[id(part)] = part, self._read(part)
+            try:
+                self._known[id(part)] = part, self._read(part)
+            except RecursionError as error:
+                raise refused("its references go too deep") from error
         return self._known[id(part)][1]
 
     def beginnings(self, part: Part) -> frozenset[str]:
         """The characters that its values can begin with."""
-        match self.of(part):
+        shape = self.of(part)  # keeps the part, whose id is the key
+        if id(part) not in self._known_beginnings:
+            try:
+                self._known_beginnings[id(part)] = self._find_beginnings(shape)
+            except RecursionError as error:
+                raise refused("its references go too deep") from error
+        return self._known_beginnings[id(part)]
+
+    def branches(self, part: Part) -> list[Part]:
+        """The schemas that a union offers in the end; of another one it is alone."""
+        found: dict[int, Part] = {}
+        seen: set[int] = set()
+        waiting = [part]
+        while waiting:
+            one = waiting.pop()
+            shape = self.of(one)
+            if isinstance(shape, Union):
+                waiting += [] if id(shape) in seen else reversed(shape.parts)
+                seen.add(id(shape))
+            else:
+                found.setdefault(id(one), one)
+        return [*found.values()]
+
+    def _find_beginnings(self, shape: Shape) -> frozenset[str]:
+        match shape:
             case Options(texts):
                 return frozenset(text[0] for text in texts)
             case Union(parts):
@@ -160,7 +196,12 @@ class Shapes:
             return String(part, None if longest is None else int(longest), part.get("format"), checked)
         if kind in ("number", "integer"):
             return _number(part, integer=kind == "integer")
-        return {"array": _array, "object": _object}.get(kind, lambda _: None)(part)
+        if kind == "object":
+            self._members_left -= len(part.get("properties", ())) + len(part.get("required", ()))
+            if self._members_left < 0:
+                raise refused(f"its references make more than {MAX_MEMBERS} members of it")
+            return _object(part)
+        return _array(part) if kind == "array" else None
 
     def _free(self, part: Part) -> Free:
         kinds = frozenset(self._checker.kinds_of(part)) or frozenset(_BEGINNINGS)
@@ -169,6 +210,11 @@ class Shapes:
 
     def _joined(self, part: Mapping[str, Any]) -> dict[str, Any] | None:
         """The schema with its references and allOf in one; None where they can't be joined."""
+        if id(part) not in self._known_joined:
+            self._known_joined[id(part)] = part, self._join(part)
+        return self._known_joined[id(part)][1]
+
+    def _join(self, part: Mapping[str, Any]) -> dict[str, Any] | None:
         others = list(part.get("allOf") or ())
         if isinstance(part.get("$ref"), str):
             others.append(self._checker.target(part["$ref"]))
@@ -235,7 +281,7 @@ def _array(part: Mapping[str, Any]) -> Array | Options | None:
 
 def _object(part: Mapping[str, Any]) -> Object | None:
     properties: Mapping[str, Part] = part.get("properties", {})
-    required: Sequence[str] = part.get("required", ())
+    required: Collection[str] = dict.fromkeys(part.get("required", ()))
     additional: Part = part.get("additionalProperties", part.get("unevaluatedProperties", True))
     closed = additional is False
     members = [Member(key, one, key in required) for key, one in properties.items() if one is not False]

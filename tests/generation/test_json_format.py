@@ -4,11 +4,14 @@ import time
 
 import pytest
 
-from rkllama_flask.errors import InvalidRequest
+from rkllama_flask.errors import AnswerUnfit, InvalidRequest
 from rkllama_flask.generation.events import Text
+from rkllama_flask.generation.filling import Filling
 from rkllama_flask.generation.json_format import JsonOutput
 from rkllama_flask.generation.json_schema import MAX_DEPTH, SchemaChecker
 from rkllama_flask.generation.request import JsonFormat
+from rkllama_flask.generation.written import Written
+from tests.generation.filled import encode
 
 PERSON = {
     "type": "object",
@@ -188,4 +191,37 @@ def test_a_check_that_would_take_forever_is_given_up(schema, value):
     checker = SchemaChecker(schema)
     began = time.process_time()
     assert checker.problem(value) == "The answer can't be checked against the schema: that takes too long."
+    assert time.process_time() - began < 10
+
+
+def doubling(levels, last, level):
+    """A short schema of which each level leads to the next one twice."""
+    levels_ = {f"d{i}": level({"$ref": f"#/$defs/d{i + 1}"}) for i in range(levels)}
+    return {"$defs": levels_ | {f"d{levels}": last}, "$ref": "#/$defs/d0"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "minItems": 10**9, "items": {"const": 1}},
+        doubling(40, {"const": 1}, lambda to: {"properties": {"a": to, "b": to}, "required": ["a", "b"]}),
+        doubling(6, {"type": "string"}, lambda to: {"properties": {f"p{i}": to for i in range(20)}}),
+        doubling(40, {"const": 1}, lambda to: {"anyOf": [to, {**to, "title": "again"}]}),
+        doubling(30, {"type": "string"}, lambda to: {"allOf": [to, {**to, "title": "again"}]}),
+        {"anyOf": [{"$ref": "#/$defs/d", "required": [f"k{i}"]} for i in range(250)]}
+        | {"$defs": {"d": {"type": "object", "properties": {f"k{i}": True for i in range(700)}}}},
+        {"$defs": {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(400)} | {"d400": {}}, "$ref": "#/$defs/d0"},
+    ],
+    ids=["items", "members", "form", "choices", "parts", "objects", "depth"],
+)
+def test_a_short_schema_of_a_gigantic_answer_holds_nobody_up(schema):
+    """It is refused, or comes to a run of the model with a prompt that is no gigantic one."""
+    began = time.process_time()
+    try:
+        output = JsonOutput(JsonFormat(schema))
+        written = Written()
+        assert Filling(output.script(written), written, encode).step is not None
+        assert len(output.instruction) < 200_000
+    except (InvalidRequest, AnswerUnfit):
+        pass
     assert time.process_time() - began < 10

@@ -46,19 +46,21 @@ class Journal:
     def recover(self) -> tuple[ModelSpec, float] | None:
         """Read what a process left that has ended: its model and that one's keep-alive, to be loaded again.
 
-        What it was doing if it died counts as a crash of that load or request.
+        What it was doing if it died counts as a crash of that load or request. What another version has left may be
+        written otherwise, and is nothing then.
         """
         left = self._read()
-        self.crashes = {str(key): int(count) for key, count in left.get("crashes", {}).items()}
+        try:
+            self.crashes = {str(key): int(count) for key, count in left.get("crashes", {}).items()}
+            resident = self._resident_in(left)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            self.crashes, resident = {}, None
         doing = self._read_doing()
         if doing:
             self.crashes[doing] = self.crashes.get(doing, 0) + 1
             self._write()
             self._write_doing("")
-        if "model" not in left or left.get("ended", self.supervisor) != self.supervisor:
-            return None
-        keep_alive = left["keep_alive"]
-        return _spec_from_json(left["model"]), math.inf if keep_alive is None else float(keep_alive)
+        return resident
 
     def refuses(self, key: str) -> bool:
         return self.crashes.get(key, 0) >= CRASHES_UNTIL_REFUSED
@@ -107,6 +109,12 @@ class Journal:
             self._write(ended=True)
         else:
             self._path.unlink(missing_ok=True)
+
+    def _resident_in(self, left: dict[str, Any]) -> tuple[ModelSpec, float] | None:
+        if "model" not in left or left.get("ended", self.supervisor) != self.supervisor:
+            return None
+        keep_alive = left["keep_alive"]
+        return _spec_from_json(left["model"]), math.inf if keep_alive is None else float(keep_alive)
 
     def _read(self) -> dict[str, Any]:
         if self._path is None:

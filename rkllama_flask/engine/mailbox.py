@@ -4,8 +4,10 @@ Only `_queue.SimpleQueue` and the hub's thread-safe callback are used: under gev
 queue or event is one of greenlets, and touching it from a native thread can hang the server.
 """
 
+import os
 import sys
 from _queue import Empty, SimpleQueue
+from _thread import get_native_id
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -109,8 +111,12 @@ def start_native_thread(function: Callable[[], None]) -> None:
 
 
 def call_natively(function: Callable[[], T]) -> T:
-    """Call what may hold its thread for a while without standing in the way of other greenlets."""
-    if not under_gevent():
+    """Call what may hold its thread for a while without standing in the way of other greenlets.
+
+    These are all in the main thread. Any other one, the engine's for instance, calls it itself: asking gevent there
+    would begin a second event loop.
+    """
+    if not under_gevent() or get_native_id() != os.getpid():
         return function()
     import gevent
 

@@ -169,6 +169,18 @@ def test_after_a_failed_load_the_model_that_made_room_answers_again(
     assert read(third)[0] == "w0 w1"
 
 
+@pytest.mark.parametrize(
+    "left", ['{"crashes": ["a"]}', '{"model": {"name": "a"}, "keep_alive": null}', "[]", "no JSON"]
+)
+def test_a_journal_that_another_version_has_left_keeps_nobody_from_an_answer(
+    make_engine: Callable[..., Engine], model: Model, tmp_path: Path, left: str
+) -> None:
+    (tmp_path / "journal").write_text(left)
+    engine = make_engine(journal_path=tmp_path / "journal")
+    engine.submit(job := Generate(spec=model(), prompt="<<script tokens=2>>"))
+    assert read(job)[0] == "w0 w1"
+
+
 def test_a_model_without_keep_alive_leaves_after_its_answer(engine: Engine, model: Model) -> None:
     job = Generate(spec=model(), prompt="<<script tokens=2>>", keep_alive=0)
     engine.submit(job)

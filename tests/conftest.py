@@ -13,6 +13,13 @@ os.environ["ENV_FILE"] = os.devnull  # the user's own settings are not the tests
 announce_cpu_engine()  # for those that open the library without the server
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Only the process that counts reports; a worker's words would come through once the runtime's log is led back."""
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.unregister(name="terminalreporter")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave the counts where scripts/test reads them."""
     target = os.environ.get("RKLLAMA_TEST_COUNTS")

@@ -88,6 +88,7 @@ class CallsFirst:
             request = replace(request, thinking=False)
         if request.max_tokens is not None and request.max_tokens > 0:
             request = replace(request, max_tokens=max(1, request.max_tokens - spent.usage.completion_tokens))
+        self._current.close()  # whoever counts hears of this run too
         self._current = self._generate(request)
 
 

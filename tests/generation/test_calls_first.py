@@ -52,6 +52,14 @@ def test_json_is_asked_for_once_more_as_it_begins(free: Any) -> None:
     assert model.requests[1] == ASKED
 
 
+def test_each_run_is_told_to_those_who_count() -> None:
+    model = Model((Text("{"), finished()), JSON)
+    answer = CallsFirst(model, ASKED)
+    list(answer)
+    answer.close()
+    assert [run.closed for run in model.runs] == [True, True]
+
+
 def test_a_call_that_follows_json_comes_too_late() -> None:
     assert Model((Text("{"), *CALL), JSON).answer()[:-1] == list(JSON[:-1])
 

@@ -74,7 +74,7 @@ def generate() -> Response:
         template=fields["template"] or None,
         context=fields["context"],
     )
-    return _answer(ask, request, ending=_context(services().inference, request))
+    return _answer(ask, request, with_context=True)
 
 
 @accepts(ChatSchema, examples.OLLAMA_CHAT)
@@ -135,11 +135,12 @@ def _thinking(ask: _Ask) -> bool | str | None:
     return asked
 
 
-def _answer(ask: _Ask, request: GenerationRequest, ending: Callable[[str], Fields] | None = None) -> Response:
+def _answer(ask: _Ask, request: GenerationRequest, *, with_context: bool = False) -> Response:
     if ask.fields["render_only"]:
         shown = {"rendered_template": services().inference.render(request)}
         return jsonify({"model": ask.name, "created_at": utc_now()} | ask.shape("", "", ()) | {"_debug_info": shown})
     events = _events(ask, request)
+    ending = _context(services().inference, request, events) if with_context else None
     heartbeat = services().settings.ndjson_heartbeat
     lines = AnswerLines(ask.name, ask.shape, begun=ask.begun, ending=ending, heartbeat=heartbeat)
     if ask.fields["stream"]:
@@ -162,11 +163,14 @@ def _events(ask: _Ask, request: GenerationRequest) -> Events[Content]:
     )
 
 
-def _context(inference: Inference, request: GenerationRequest) -> Callable[[str], Fields]:
-    """What the last object says for a later request to go on from; nothing for a model without a tokenizer."""
+def _context(inference: Inference, request: GenerationRequest, events: Events[Content]) -> Callable[[str], Fields]:
+    """What the last object says for a later request to go on from: what was answered, which may be less than was asked.
+
+    Nothing for a model without a tokenizer.
+    """
 
     def ending(text: str) -> Fields:
-        ids = inference.context_after(request, text)
+        ids = inference.context_after(events.request if isinstance(events, FittingAnswer) else request, text)
         return {} if ids is None else {"context": ids}
 
     return ending

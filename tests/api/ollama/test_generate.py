@@ -85,6 +85,13 @@ def test_a_reply_can_be_gone_on_from_by_its_context(api: OllamaApi) -> None:
     assert api.inference.requests[-1].context == (1, 2, 11)
 
 
+@pytest.mark.parametrize("asked", [ask, lambda *args, **fields: ask_streamed(*args, **fields)[-1]])
+def test_what_was_left_out_is_not_in_the_context_either(api: OllamaApi, asked: Any) -> None:
+    api.inference.context = [1, 2]
+    api.inference.scripts = [(ContextLengthExceeded(30, 20),)]
+    assert asked(api, context=[*range(100, 120)])["context"] == [*range(115, 120), 1, 2, 11]
+
+
 def test_a_model_that_knows_no_tokens_has_no_context(api: OllamaApi) -> None:
     assert "context" not in ask(api)
     assert all("context" not in line for line in ask_streamed(api))

@@ -21,11 +21,11 @@ class TooMuchWork(Exception):
 
 
 class Budget:
-    """What one validation may spend."""
+    """What one validation may spend, or the look at the patterns of several schemas: `seconds` on matching."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, seconds: float = PATTERN_SECONDS) -> None:
         self._steps = MAX_STEPS
-        self._seconds = PATTERN_SECONDS
+        self._seconds = seconds
 
     def step(self) -> None:
         """Spend one step. Raises TooMuchWork."""

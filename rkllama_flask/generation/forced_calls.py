@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rkllama_flask.errors import InvalidRequest
+from rkllama_flask.generation.bounded_validation import Budget
 from rkllama_flask.generation.events import Event, ToolArguments, ToolCallStarted
 from rkllama_flask.generation.json_filling import JsonFilling
 from rkllama_flask.generation.json_schema import SchemaChecker
@@ -16,6 +17,12 @@ from rkllama_flask.generation.tool_dialects.dialects import HERMES, Dialect, off
 from rkllama_flask.generation.written import Written
 
 MOST_CALLS = 16
+MOST_CHECKED = 256
+"""Functions whose parameters are checked for one request: each takes milliseconds."""
+
+_PATTERN_SECONDS = 1.0
+"""What the regular expressions of all of them may take at the look at them."""
+
 _TELLING = 3
 """Characters that tell the beginning of another call from anything else."""
 
@@ -31,7 +38,7 @@ class ForcedCall:
         self._several = parallel and choice.mode == "required" and bool(self._dialect.again)
         names = offered_names(choice, tools)
         self._schemas = {tool.name: parameters_of(tool) for tool in tools if tool.name in names}
-        self.checkers = {name: checker_of(name, schema) for name, schema in self._schemas.items()}
+        self.checkers = checkers_of(self._schemas)
 
     def script(self, written: Written) -> Script:
         """Writes the call, and further ones as long as the model begins them, if it may."""
@@ -134,10 +141,22 @@ def parameters_of(tool: Tool) -> dict[str, Any]:
     return parameters
 
 
-def checker_of(name: str, schema: Mapping[str, Any]) -> SchemaChecker:
-    """What checks a function's arguments. Raises InvalidRequest for a schema that can't be used, or is of no object."""
+def checkers_of(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, SchemaChecker]:
+    """What checks the arguments of functions, by their names.
+
+    Raises InvalidRequest for a schema that can't be used, or is of no object, and for more than MOST_CHECKED.
+    """
+    if len(schemas) > MOST_CHECKED:
+        raise InvalidRequest(
+            f"At most {MOST_CHECKED} functions can be strict, or be on offer where one has to be called.", param="tools"
+        )
+    budget = Budget(seconds=_PATTERN_SECONDS)
+    return {name: _checker_of(name, schema, budget) for name, schema in schemas.items()}
+
+
+def _checker_of(name: str, schema: Mapping[str, Any], budget: Budget) -> SchemaChecker:
     try:
-        checker = SchemaChecker(schema)
+        checker = SchemaChecker(schema, budget=budget)
     except InvalidRequest as error:
         raise InvalidRequest(f"The parameters of '{name}': {error.message}", param="tools") from error
     if "object" not in checker.kinds:

@@ -10,6 +10,7 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import CacheWish, Embed, Generate
+from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.engine.runs import RESERVED_TOKENS
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
@@ -21,7 +22,7 @@ from rkllama_flask.generation.models import Models
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
 from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.tokens import LONG, Tokenizer
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 
@@ -154,7 +155,11 @@ class Inference(Models):
         """
         tokenizer = self._prompts.tokenizer(model)
         room = (context_length or self._context_length(model)) - RESERVED_TOKENS
-        prompts = [prompt_of(one, model, tokenizer, room=room, truncate=truncate) for one in inputs]
+
+        def cut() -> list[str | list[int]]:
+            return [prompt_of(one, model, tokenizer, room=room, truncate=truncate) for one in inputs]
+
+        prompts = call_natively(cut) if sum(map(len, inputs)) >= LONG else cut()
         job = Embed(
             client=client,
             spec=self._spec(model),

@@ -4,7 +4,9 @@ What could take the process down or stop it for long is refused or bounded: size
 in a circle, regular expressions that take forever, and the number of steps that one validation takes.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import jsonschema
@@ -19,6 +21,7 @@ from rkllama_flask.generation.bounded_validation import Budget, TooMuchWork, bou
 MAX_DEPTH = 64
 MAX_NODES = 2000
 MAX_PATTERN = 1000  # characters
+_REMEMBERED = 20_000  # characters of a schema
 KINDS = frozenset(("object", "array", "string", "number", "integer", "boolean", "null"))
 
 _PROBES = tuple(letter * 64 + "\0" for letter in ("a", "A", "0", " ", "-", ".", "a ", "a0", "a.", "a-"))
@@ -31,16 +34,16 @@ Node = Mapping[str, Any]
 class SchemaChecker:
     """Says what is wrong with a value. Raises InvalidRequest for a schema that is none, or that can't be used here.
 
-    `kinds` are the JSON types a value may have at the top.
+    `kinds` are the JSON types a value may have at the top. `budget` is what its patterns may take before anything runs.
     """
 
-    def __init__(self, schema: Node | bool) -> None:
+    def __init__(self, schema: Node | bool, *, budget: Budget | None = None) -> None:
         self._schema = schema
         self._nodes = list(_nodes(schema))
         self._resource = DRAFT202012.create_resource(schema)
         self._registry: referencing.Registry[Any] = referencing.Registry()
         self._resolver = self._registry.resolver_with_root(self._resource)
-        self._budget = Budget()
+        self._budget = budget or Budget()
         self._guard()
         self._validator = self._make_validator()
         self._known_kinds: dict[int, set[str]] = {}
@@ -176,13 +179,23 @@ class SchemaChecker:
             base = validator_for({"$schema": asked}, default=Draft202012Validator)
         if base is jsonschema.Draft3Validator:
             raise refused("Draft 3 is too old")
-        try:
-            base.check_schema(self._schema, format_checker=jsonschema.FormatChecker(formats=()))
-        except jsonschema.SchemaError as error:
-            raise refused(f"{_short(error.message)} (at {error.json_path})") from error
-        except RecursionError as error:
-            raise refused("it is too deep") from error
+        text = json.dumps(self._schema)
+        flaw = (_flaw if len(text) <= _REMEMBERED else _flaw.__wrapped__)(base, text)
+        if flaw is not None:
+            raise refused(flaw)
         return bounded_validator(base, self._schema, self._registry, lambda: self._budget)
+
+
+@lru_cache(maxsize=256)
+def _flaw(base: Any, text: str) -> str | None:
+    """Why a schema is none. That takes milliseconds, and agents send the same tools each time."""
+    try:
+        base.check_schema(json.loads(text), format_checker=jsonschema.FormatChecker(formats=()))
+    except jsonschema.SchemaError as error:
+        return f"{_short(error.message)} (at {error.json_path})"
+    except RecursionError:
+        return "it is too deep"
+    return None
 
 
 def kind_of(value: Any) -> str:

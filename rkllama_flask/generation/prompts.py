@@ -8,7 +8,7 @@ from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest, TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.continuing import continuing
 from rkllama_flask.generation.filling import Encode, Filling
-from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checker_of, parameters_of
+from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
 from rkllama_flask.generation.generation import Parser
 from rkllama_flask.generation.infill import infill
 from rkllama_flask.generation.json_format import JsonOutput
@@ -20,7 +20,7 @@ from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import neutralise
 from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.generation.thoughts import ThoughtsSlot
-from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.tokens import KEPT, Tokenizer
 from rkllama_flask.generation.tool_calls import ToolCallParser
 from rkllama_flask.generation.tool_dialects.dialects import Dialect, detect_dialect
 from rkllama_flask.generation.written import Written
@@ -51,14 +51,16 @@ class Prompts:
 
     def __init__(self, *, openings_from: int = 0) -> None:
         self._openings = Openings(openings_from)
-        self._read: set[str] = set()
+        self._read: dict[str, None] = {}  # whose tokenizers are kept, the last used last
 
     def tokenizer(self, model: Model) -> Tokenizer | None:
-        """The model's tokenizer, None where its files hold none. Read once, off the event loop: that takes a while."""
-        if model.identity in self._read:
-            return Tokenizer.for_model(model)
-        found = call_natively(lambda: Tokenizer.for_model(model))
-        self._read.add(model.identity)
+        """The model's tokenizer, None where its files hold none. Read off the event loop: that takes a while."""
+        read = model.identity in self._read
+        found = Tokenizer.for_model(model) if read else call_natively(lambda: Tokenizer.for_model(model))
+        self._read.pop(model.identity, None)
+        self._read[model.identity] = None
+        if len(self._read) > KEPT:
+            del self._read[next(iter(self._read))]
         return found
 
     def build(self, request: GenerationRequest) -> BuiltPrompt:
@@ -72,7 +74,7 @@ class Prompts:
         script: Callable[[Written], Script] | None = None
         thinking = request.model.modelfile.parameters.get("think") if request.thinking is None else request.thinking
         tools = () if request.tool_choice.mode == "none" else request.tools
-        output = JsonOutput(request.format) if request.format else None
+        output = _json_output(request)
         if output is not None:
             messages = _with_system_addition(messages, output.instruction)
         if output is not None and not request.calls_first:
@@ -158,7 +160,7 @@ class Prompts:
             if tokenizer is not None:
                 tokenizer.check(request.prompt, param="prompt")
             encode = _behind(request.prompt, tokenizer)
-        parser = JsonOutput(request.format) if request.format else None
+        parser = _json_output(request)
         built = BuiltPrompt(*encode(()), None, parser)
         return _in_steps(built, parser.script, encode) if parser else built
 
@@ -182,6 +184,12 @@ class Prompts:
         return ids, len(ids)
 
 
+def _json_output(request: GenerationRequest) -> JsonOutput | None:
+    """What the answer's format makes of it. A large schema takes a good part of a second to look at."""
+    wanted = request.format
+    return call_natively(lambda: JsonOutput(wanted)) if wanted else None
+
+
 def _tool_parser(
     request: GenerationRequest, dialect: Dialect
 ) -> tuple[ToolCallParser | CheckedCalls, Callable[[Written], Script] | None]:
@@ -191,9 +199,12 @@ def _tool_parser(
     """
     parser = ToolCallParser.for_request(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
     if request.tool_choice.mode in ("required", "named"):
-        call = ForcedCall(request.tools, request.tool_choice, dialect, parallel=request.parallel_tool_calls)
+        call = call_natively(
+            lambda: ForcedCall(request.tools, request.tool_choice, dialect, parallel=request.parallel_tool_calls)
+        )
         return CheckedCalls(parser, call.checkers), call.script
-    checkers = {tool.name: checker_of(tool.name, parameters_of(tool)) for tool in request.tools if tool.strict}
+    strict = {tool.name: parameters_of(tool) for tool in request.tools if tool.strict}
+    checkers = call_natively(lambda: checkers_of(strict)) if strict else {}
     return (CheckedCalls(parser, checkers) if checkers else parser), None
 
 

@@ -24,7 +24,11 @@ from rkllama_flask.generation.special_text import is_markup, neutralise, without
 __all__ = ["Tokenizer", "neutralise"]
 
 LONG = 20_000
-"""Characters from which on a text is cut on a thread of its own: a megabyte takes a good part of a second."""
+"""Characters from which on a text, or several together, are cut on a thread of their own: a megabyte takes a good part
+of a second."""
+
+KEPT = 4
+"""Tokenizers that are kept: one is some 50 MB."""
 
 _NONCE = secrets.token_hex(8)
 
@@ -144,7 +148,7 @@ class Tokenizer:
         return self._special.sub(lambda match: self._aliases[match.group()], text)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=KEPT)
 def _from_json(path: Path, _mtime_ns: int, _size: int) -> Tokenizer:
     """One read of a file; the time and size only tell that it is still the same."""
     described = json.loads(path.read_bytes())
@@ -164,7 +168,7 @@ def _from_json(path: Path, _mtime_ns: int, _size: int) -> Tokenizer:
     return Tokenizer(library, bos=bos, adds_bos=bool(adds_bos), ending=tuple(ending))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=KEPT)
 def _from_gguf(path: Path, _identity: str) -> Tokenizer | None:
     try:
         metadata = read_metadata(path, arrays=True)

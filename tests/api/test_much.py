@@ -17,7 +17,9 @@ from werkzeug.test import TestResponse
 from rkllama_flask.api.body import MAX_OBJECTS
 from rkllama_flask.api.schema import MAX_INPUTS
 from rkllama_flask.app import create_app
+from rkllama_flask.generation.forced_calls import MOST_CHECKED
 from rkllama_flask.generation.inference import MAX_STOPS
+from rkllama_flask.generation.tokens import LONG
 from rkllama_flask.settings import Settings
 from tests.conftest import scripted_library
 
@@ -90,3 +92,29 @@ def test_stop_strings_that_would_slow_everybodys_tokens_are_refused(client: Flas
     assert "stop strings" in post(client, "/v1/chat/completions", messages=[MESSAGE], stop=stops).text
     assert "stop strings" in post(client, "/v1/messages", messages=[MESSAGE], max_tokens=1, stop_sequences=stops).text
     assert "stop strings" in post(client, "/api/chat", messages=[MESSAGE], options={"stop": stops}).text
+
+
+@pytest.mark.parametrize("choice", [{"tool_choice": "required"}, {"strict": True}])
+def test_there_is_a_limit_of_functions_that_are_checked(client: FlaskClient, choice: dict[str, Any]) -> None:
+    strict = {"strict": choice.pop("strict", False)}
+    tools = [
+        {"function": {"name": f"f{i}", "parameters": {"type": "object"}, **strict}} for i in range(MOST_CHECKED + 1)
+    ]
+    refused = post(client, "/v1/chat/completions", messages=[MESSAGE], tools=tools, **choice)
+    assert f"At most {MOST_CHECKED} functions" in refused.text
+
+
+def test_many_short_texts_are_cut_off_the_event_loop_as_a_long_one_is(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts: list[Any] = []
+    monkeypatch.setattr("rkllama_flask.generation.inference.call_natively", lambda cut: cuts.append(cut) or cut())
+    for size in (10, LONG // 10):
+        refused = post(client, "/v1/embeddings", input=[*["a" * size] * 10, ""])
+        assert refused.json["error"]["message"] == "An input is empty."
+    assert len(cuts) == 1
+
+
+def test_many_completions_of_many_prompts_are_refused_as_soon_as_one(client: FlaskClient) -> None:
+    prompts = [*[[1]] * (MAX_INPUTS - 1), [2**31 - 1]]
+    assert "Token ids" in post(client, "/v1/completions", prompt=prompts, n=128).text

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest
 from rkllama_flask.generation.events import ToolArguments, ToolCallStarted
 from rkllama_flask.generation.filling import Filling
-from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checker_of, parameters_of
+from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
 from rkllama_flask.generation.request import Tool, ToolChoice
 from rkllama_flask.generation.tool_calls import ToolCallParser
 from rkllama_flask.generation.tool_dialects.dialects import DIALECTS, HERMES
@@ -111,11 +111,11 @@ def test_whatever_the_model_says_it_is_a_valid_call_or_an_error(words):
         return
     [(name, arguments)] = calls
     tool = next(tool for tool in TOOLS if tool.name == name)
-    assert checker_of(name, parameters_of(tool)).problem(arguments) is None
+    assert checkers_of({name: parameters_of(tool)})[name].problem(arguments) is None
 
 
 def test_arguments_that_were_promised_to_be_valid_and_are_not_are_told():
-    parser = CheckedCalls(ToolCallParser(TOOLS), {"get_weather": checker_of("get_weather", parameters_of(WEATHER))})
+    parser = CheckedCalls(ToolCallParser(TOOLS), checkers_of({"get_weather": parameters_of(WEATHER)}))
     parser.feed('<tool_call>{"name": "get_weather", "arguments": {"city": "Rome", "unit": "K"}}</tool_call>')
     parser.feed('<tool_call>{"name": "now", "arguments": {"x": 1}}</tool_call>')
     parser.finish()

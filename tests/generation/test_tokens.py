@@ -10,8 +10,9 @@ from tokenizers import AddedToken, processors
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import ModelUnusable
 from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
+from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.tokens import KEPT, Tokenizer
 from tests.generation.data.cases import byte_tokenizer, make_model
 from tests.generation.data.llama_cpp import write_gguf
 from tests.generation.data.texts import TEXTS
@@ -221,3 +222,20 @@ class TestGgufVocabularies:
         tokenizer = Tokenizer(built.library, bos=None, adds_bos=False)
         assert "<think>" in tokenizer.special_strings
         assert "     " not in tokenizer.special_strings
+
+
+def test_a_tokenizer_that_has_to_be_read_again_is_read_off_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr("rkllama_flask.generation.prompts.call_natively", lambda call: read.append(call) or call())
+    models = []
+    for number in range(KEPT + 1):
+        path = tmp_path / f"{number}" / "tokenizer.json"
+        path.parent.mkdir()
+        path.write_text(byte_tokenizer().to_str())
+        models.append(make_model(tokenizer_path=path, identity=str(number)))
+    prompts = Prompts()
+    for model in (*models[:2], models[0], *models[2:], models[0], models[1]):
+        prompts.tokenizer(model)
+    assert len(read) == KEPT + 2  # the second has made room for the last

@@ -1,7 +1,7 @@
 """`POST /v1/completions`: the prompt goes to the model as it is, without a chat template."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from flask import Response, jsonify
 
@@ -22,6 +22,7 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.generation.request import GenerationRequest
 
 _schema = CompletionSchema()
+T = TypeVar("T")
 
 
 @accepts(CompletionSchema, examples.COMPLETION)
@@ -39,11 +40,11 @@ def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response
     prompts: tuple[Prompt, ...] = fields["prompt"]
     per_prompt: int = fields["n"]
     count = len(prompts) * per_prompt
-    echoes = tuple(_text(model, prompt) for prompt in prompts for _ in range(per_prompt)) if fields["echo"] else ()
-    requests = [_request(model, prompt, fields) for prompt in prompts for _ in range(per_prompt)]
-    for request in requests[per_prompt::per_prompt]:
+    echoes = _each([_text(model, prompt) for prompt in prompts], per_prompt) if fields["echo"] else ()
+    requests = [_request(model, prompt, fields) for prompt in prompts]
+    for request in requests[1:]:
         services().inference.examine(request)  # its turn comes after others have been answered: too late to refuse it
-    choices = Choices(services().inference.generate, requests)
+    choices = Choices(services().inference.generate, _each(requests, per_prompt))
     head = Head.of(model, "cmpl")
     if fields["stream"]:
         include_usage = fields.get("stream_options", {}).get("include_usage", False)
@@ -53,6 +54,11 @@ def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response
     response = jsonify(_completion(head, answers, echoes or ("",) * count, per_prompt))
     response.headers.update(unapplied_header((*unapplied, *choices.unapplied)))
     return response
+
+
+def _each(things: Iterable[T], times: int) -> tuple[T, ...]:
+    """Each of them so many times, one after the other."""
+    return tuple(thing for thing in things for _ in range(times))
 
 
 def _request(model: Model, prompt: Prompt, fields: Mapping[str, Any]) -> GenerationRequest:

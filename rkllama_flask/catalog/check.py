@@ -58,11 +58,6 @@ def toolkit_version(path: Path) -> tuple[int, int, int] | None:
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
-def available_memory(proc: Path = Path("/proc")) -> int | None:
-    """Bytes that programs could still take; None where the machine does not say."""
-    return _meminfo(proc).get("MemAvailable")
-
-
 def _content(model: Model) -> Iterator[str]:
     name = model.path.name
     with model.path.open("rb") as file:

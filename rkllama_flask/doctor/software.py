@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from rkllama_flask.board import Board
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.check import available_memory, check
+from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.doctor.finding import Finding, Level
@@ -112,7 +113,7 @@ def _model(model: Model, settings: Settings, chip: str | None, root: Path) -> It
 
 def examine_memory(settings: Settings, root: Path) -> Iterator[Finding]:
     """What is free, and whether the models that may be loaded at once share one memory domain of the NPU."""
-    available = available_memory(root / "proc")
+    available = Board(root).available_memory()
     if available is not None:
         yield Finding(Level.OK, "memory", f"{available / 2**30:.1f} GiB free")
     sizes = sorted((one.size for one in Catalog(settings.models_dir).list() if one.format == "rkllm"), reverse=True)

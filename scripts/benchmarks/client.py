@@ -65,10 +65,6 @@ class Answer:
     def cache_hit(self) -> bool | None:
         return self.usage.get("cache_hit")
 
-    @property
-    def miss_reason(self) -> str | None:
-        return self.usage.get("cache_miss_reason")
-
 
 class Client:
     """Raises ServerError for every answer that is an error, and where there is no server."""

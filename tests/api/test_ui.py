@@ -1,5 +1,6 @@
 """The page at `/ui`, used in a headless Chromium as a person would."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_an_answer_can_be_stopped(page: Page, server: Server) -> None:
     page.find(".assistant .foot", "Stopped.")
     say(page, script("free again"))
     page.find(".assistant .text", "free again")
+
+
+@in_browser
+def test_nothing_of_an_answer_that_was_left_is_in_the_next_conversation(page: Page) -> None:
+    say(page, "<<script tokens=3000 decode_ms=10>>")
+    page.find(".assistant .text", "w3")
+    page.click("#chat-new")
+    page.find("#chat-send")
+    page.run("const send = fetch; window.sent = []; window.fetch = (url, how) => (sent.push(how.body), send(url, how))")
+    say(page, script("afresh"))
+    page.find(".assistant .text", "afresh")
+    bodies = [json.loads(body) for body in page.run("return sent") if body and "stream_options" in body]
+    assert [[message["role"] for message in body["messages"]] for body in bodies] == [["user"]]
 
 
 @in_browser

@@ -140,6 +140,7 @@ function readTools(text) {
 
 async function answer() {
   const view = new Answer(byId("chat-model").value || "Model");
+  const conversation = messages; // another one may begin before this answer has ended
   running = view;
   byId("chat-log").append(view.element);
   scroll(true);
@@ -159,7 +160,7 @@ async function answer() {
     else view.fail(error.message);
     announce(error.name === "AbortError" ? "Stopped." : error.message);
   }
-  if (view.message()) messages.push(view.message());
+  if (view.message()) conversation.push(view.message());
   if (running === view) {
     running = null;
     setRunning(false);

@@ -131,10 +131,16 @@ class Inference(Models):
             on_end=self._observe(),
         )
 
-    def examine(self, request: GenerationRequest) -> None:
-        """Raise what is wrong with the prompt of a request that will be generated later. Queues nothing."""
-        tokens = self._prompts.build(self.caches.put_in_front(request)[0]).tokens
-        self._limit(request, tokens, request.context_length or self._context_length(request.model))
+    def examine(self, requests: Sequence[GenerationRequest]) -> None:
+        """Raise what is wrong with the prompts of requests that will be generated later. Queues nothing."""
+        asked = [self.caches.put_in_front(request)[0] for request in requests]
+
+        def count() -> list[int | None]:
+            return [self._prompts.build(one).tokens for one in asked]
+
+        counts = call_natively(count) if sum(len(one.prompt or ()) for one in requests) >= LONG else count()
+        for request, tokens in zip(requests, counts, strict=True):
+            self._limit(request, tokens, request.context_length or self._context_length(request.model))
 
     def embed(
         self,

@@ -1,5 +1,6 @@
 """From a request to what the runtime is fed, and to the stages that read its answer."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,7 +52,7 @@ class Prompts:
 
     def __init__(self, *, openings_from: int = 0) -> None:
         self._openings = Openings(openings_from)
-        self._read: dict[str, None] = {}  # whose tokenizers are kept, the last used last
+        self._read: OrderedDict[str, None] = OrderedDict()  # whose tokenizers are kept, the last used last
 
     def tokenizer(self, model: Model) -> Tokenizer | None:
         """The model's tokenizer, None where its files hold none. Read off the event loop: that takes a while."""
@@ -60,7 +61,7 @@ class Prompts:
         self._read.pop(model.identity, None)
         self._read[model.identity] = None
         if len(self._read) > KEPT:
-            del self._read[next(iter(self._read))]
+            self._read.popitem(last=False)
         return found
 
     def build(self, request: GenerationRequest) -> BuiltPrompt:

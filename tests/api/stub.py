@@ -114,8 +114,8 @@ class StubInference:
     def _prompt_tokens(self, request: GenerationRequest) -> int | None:
         return self.count_tokens(request) if request.model.tokenizer_path else None
 
-    def examine(self, request: GenerationRequest) -> None:
-        self.examined.append(request)
+    def examine(self, requests: Sequence[GenerationRequest]) -> None:
+        self.examined += requests
 
     def embed(
         self, model: Model, inputs: Sequence[str | Sequence[int]], *, dimensions: int | None = None, **options: Any

@@ -112,7 +112,9 @@ def test_many_short_texts_are_cut_off_the_event_loop_as_a_long_one_is(
     for size in (10, LONG // 10):
         refused = post(client, "/v1/embeddings", input=[*["a" * size] * 10, ""])
         assert refused.json["error"]["message"] == "An input is empty."
-    assert len(cuts) == 1
+        refused = post(client, "/v1/completions", prompt=[*["a" * size] * 11, ""])
+        assert refused.json["error"]["message"] == "'prompt' must not be empty."
+    assert len(cuts) == 2
 
 
 def test_many_completions_of_many_prompts_are_refused_as_soon_as_one(client: FlaskClient) -> None:

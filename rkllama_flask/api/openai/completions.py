@@ -42,8 +42,7 @@ def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response
     count = len(prompts) * per_prompt
     echoes = _each([_text(model, prompt) for prompt in prompts], per_prompt) if fields["echo"] else ()
     requests = [_request(model, prompt, fields) for prompt in prompts]
-    for request in requests[1:]:
-        services().inference.examine(request)  # its turn comes after others have been answered: too late to refuse it
+    services().inference.examine(requests[1:])  # their turn comes when others have been answered: too late to refuse
     choices = Choices(services().inference.generate, _each(requests, per_prompt))
     head = Head.of(model, "cmpl")
     if fields["stream"]:

@@ -14,7 +14,7 @@ from rkllama_flask.catalog import names
 from rkllama_flask.catalog.assembly import Shelf
 from rkllama_flask.catalog.entries import Entry, Files, given_name, join
 from rkllama_flask.catalog.listing import Stamp
-from rkllama_flask.catalog.modelfile import FILE_NAME, render
+from rkllama_flask.catalog.modelfile import FILE_NAME, parse, render
 from rkllama_flask.catalog.store import BehindLink, Store
 from rkllama_flask.catalog.uploaded import NOTHING, Uploaded, UploadedFile
 from rkllama_flask.catalog.weights_hash import hash_key, remember_hash
@@ -44,7 +44,8 @@ class Changes:
         self._store = Store(models_dir)
 
     def save(self, name: str, entry: Entry, *, param: str, uploaded: Uploaded = NOTHING) -> None:
-        """Give the weights of `entry`, used as its Modelfile says, a name. Raises InvalidRequest for a taken one.
+        """Give the weights of `entry`, used as its Modelfile says, a name. Raises InvalidRequest for a taken one, and
+        for more than a Modelfile can hold.
 
         What was `uploaded` moves into the model's folder. Only uploaded weights, which `entry` calls by their bare
         name, take the place of others that have this name.
@@ -65,6 +66,7 @@ class Changes:
             places = ((self._shelved(file) or join(folder, file.name), file.scale) for file in uploaded.adapters)
             adapters = tuple((self._models_dir / place, scale) for place, scale in places)
             entry = replace(entry, modelfile=replace(entry.modelfile, adapters=adapters))
+        parse(self._text(folder, entry))  # raises for what is too much to be read again
         moving = [*new, *uploaded.side, *(file for file in uploaded.adapters if self._shelved(file) is None)]
         for file in moving:
             remember_hash(self._models_dir, hash_key(file.name, Stamp.of(file.path.stat())), file.sha256)

@@ -26,6 +26,7 @@ from rkllama_flask.errors import InvalidRequest
 
 FILE_NAME = "Modelfile"
 MAX_CHARACTERS = 1 << 20
+MAX_STATEMENTS = 5000
 
 _WORDS = ("FROM", "SYSTEM", "TEMPLATE", "PARAMETER", "ADAPTER", "MESSAGE", "LICENSE")
 _ROLES = ("system", "user", "assistant")
@@ -73,7 +74,9 @@ def parse(text: str) -> Written:
     first = next((line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), "")
     statements = _key_values(text) if _KEY_VALUE.match(first.lstrip()) else _statements(text)
     written = Written()
-    for statement in statements:
+    for number, statement in enumerate(statements):
+        if number >= MAX_STATEMENTS:
+            raise ModelfileInvalid(f"the Modelfile says more than {MAX_STATEMENTS} things", param="modelfile")
         written = _apply(statement, written)
     return written
 
@@ -180,12 +183,14 @@ def _statements(text: str) -> Iterator[_Statement]:
         if word in ("MESSAGE", "PARAMETER"):
             head, value = _split(value)
         unquoted = value if word == "ADAPTER" else _unquoted(value)
-        while unquoted is None:
-            if at == len(lines):
+        if unquoted is None:
+            quote = _THREE if value.lstrip().startswith(_THREE) else '"'
+            end = next((end for end in range(at, len(lines)) if lines[end].rstrip().endswith(quote)), None)
+            if end is None:
                 raise ModelfileInvalid(f"line {start + 1}: the quote is never closed", param="modelfile")
-            value += "\n" + lines[at]
-            at += 1
-            unquoted = _unquoted(value)
+            unquoted = _unquoted("\n".join((value, *lines[at : end + 1])))
+            assert unquoted is not None
+            at = end + 1
         yield _Statement(start + 1, word, unquoted, head)
 
 

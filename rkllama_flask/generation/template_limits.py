@@ -44,7 +44,10 @@ _budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Opens the budget of one rendering."""
+    """Opens the budget of one rendering; what is rendered within for its sake shares it."""
+    if _budget.get() is not None:
+        yield
+        return
     token = _budget.set(_Budget())
     try:
         yield

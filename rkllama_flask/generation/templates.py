@@ -27,6 +27,7 @@ from rkllama_flask.generation.builtin_templates import builtin_template
 from rkllama_flask.generation.request import Message, Tool, ToolCall
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.special_text import MODEL_TAGS, WELL_KNOWN, Cover, special_text
+from rkllama_flask.generation.template_limits import limited
 from rkllama_flask.generation.template_messages import (
     Turn,
     covered,
@@ -176,6 +177,18 @@ class ChatTemplate:
         `thinking` None leaves it to the template, a string is an effort level. `arguments` reach the template as
         variables. Raises TemplateFailed with the template's own message.
         """
+        with limited():  # what the template can do is tried out with it, and must not take that time once more
+            return self._render(messages, tools, thinking, arguments, add_generation_prompt=add_generation_prompt)
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        thinking: bool | str | None,
+        arguments: Mapping[str, Any] | None,
+        *,
+        add_generation_prompt: bool,
+    ) -> Prompt:
         compiled = self._compile()
         form, as_text = self._call_form(compiled, messages, tools)
         conversation = turns(messages, arguments_as_text=form.arguments_as_text, null_content=form.null_content)

@@ -3,6 +3,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +145,16 @@ def test_a_models_settings_may_be_changed_under_its_own_name(base: Path, models:
     catalog.create("alias", "FROM base\nSYSTEM one")
     assert catalog.create("alias", "FROM alias\nPARAMETER top_k 2").modelfile.system == "one"
     assert tree(models) == {"base/w.gguf", "base/Modelfile", "base/tokenizer.json", "alias/Modelfile"}
+
+
+@pytest.mark.parametrize("much", [{"system": "x" * (1 << 20)}, {"messages": [("user", "x")] * 5001}])
+def test_more_than_can_be_read_again_makes_no_model(
+    base: Path, models: Path, catalog: Catalog, much: dict[str, Any]
+) -> None:
+    before = tree(models)
+    with pytest.raises(InvalidRequest, match="the Modelfile"):
+        catalog.create("much", Written("base", compose(**much)))
+    assert tree(models) == before
 
 
 def test_an_adapter_is_used_with_its_scale_and_belongs_to_the_identity(

@@ -59,6 +59,7 @@ def test_all_words_are_understood() -> None:
         ("FROM a\nADAPTER x inf", 2, "scale"),
         ("FROM a\nMESSAGE wizard hi", 2, "role"),
         ('FROM a\nSYSTEM """never\nclosed', 2, "never closed"),
+        ('FROM a\nSYSTEM """' + "never\n" * 100_000, 2, "never closed"),
         ("TEMPERATURE=0.5\nTOP_P=much", 2, "must be a number"),
     ],
 )

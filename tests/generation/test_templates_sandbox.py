@@ -1,14 +1,16 @@
 """A template can do what published ones do, and can't take the server's time, memory or secrets."""
 
+import itertools
 import time
 from datetime import datetime
+from types import SimpleNamespace
 
 import jinja2
 import pytest
 
 from rkllama_flask.errors import TemplateFailed
 from rkllama_flask.generation import template_limits
-from rkllama_flask.generation.request import Message
+from rkllama_flask.generation.request import Message, Tool
 from rkllama_flask.generation.template_limits import TemplateLimit
 from rkllama_flask.generation.template_sandbox import TemplateEnvironment
 from rkllama_flask.generation.templates import ChatTemplate
@@ -132,6 +134,15 @@ class TestLimits:
         with pytest.raises(TemplateLimit, match="seconds"):
             render(source)
         assert time.monotonic() - begun < 5
+
+    def test_what_the_template_can_do_is_tried_out_within_the_same_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looks = itertools.count()  # one is a second
+        monkeypatch.setattr(template_limits, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+        template = ChatTemplate("{% for i in range(99999) %}{% endfor %}{# tools, and no more than this #}")
+        conversation = [Message("system", "a"), Message("user", "b"), Message("system", "c"), Message("tool", "d")]
+        with pytest.raises(TemplateFailed, match="seconds"):
+            template.render(conversation, [Tool("f")])
+        assert next(looks) < 10
 
     @pytest.mark.parametrize(
         "source",

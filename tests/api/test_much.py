@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from rkllama_flask.api.body import MAX_OBJECTS
-from rkllama_flask.api.schema import MAX_INPUTS
+from rkllama_flask.api.schema import MAX_INPUTS, MAX_ITEMS
 from rkllama_flask.app import create_app
 from rkllama_flask.generation.forced_calls import MOST_CHECKED
 from rkllama_flask.generation.inference import MAX_STOPS
@@ -85,6 +85,10 @@ def test_more_look_alikes_of_special_tokens_than_a_context_takes_are_not_all_loo
 )
 def test_there_is_a_limit_of_texts_in_one_request(client: FlaskClient, path: str, field: str) -> None:
     assert f"more than {MAX_INPUTS} texts" in post(client, path, **{field: ["a"] * (MAX_INPUTS + 1)}).text
+
+
+def test_there_is_a_limit_of_items_that_are_looked_at(client: FlaskClient) -> None:
+    assert f"more than {MAX_ITEMS} items" in post(client, "/detokenize", tokens=[1] * (MAX_ITEMS + 1)).text
 
 
 @pytest.mark.parametrize("stops", [["a"] * (MAX_STOPS + 1), ["a" * 10_001]])

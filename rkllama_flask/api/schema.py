@@ -84,9 +84,10 @@ class List(fields.List[Any]):
             raise self.make_error("invalid")
         if self._are_plain(value):
             return list(value)
+        found = [self._item(index, item, kwargs) for index, item in enumerate(value[:MAX_ITEMS])]
         if len(value) > MAX_ITEMS:
             raise self.make_error("many")
-        return [self._item(index, item, kwargs) for index, item in enumerate(value)]
+        return found
 
     def _are_plain(self, value: list[Any]) -> bool:
         """Whether the items are right as they are: marshmallow takes a microsecond or two to say so of each."""

@@ -1,5 +1,7 @@
 """The few lines a person reads when the server starts."""
 
+from contextlib import suppress
+
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.runtime.library import find_version
@@ -8,7 +10,8 @@ from rkllama_flask.settings import Settings
 
 def banner(settings: Settings) -> str:
     """What serves, from where, one command to try, and pages to open."""
-    names = [model.name for model in Catalog(settings.models_dir).list()]
+    catalog = Catalog(settings.models_dir)
+    names = [model.name for model in catalog.list()]
     everywhere = settings.host in ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104 - compared, not bound
     url = f"http://localhost:{settings.port}" if everywhere else f"http://{settings.address}"
     if socket_path := settings.host.partition("unix:")[2]:
@@ -19,7 +22,7 @@ def banner(settings: Settings) -> str:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         lines += [
             f"  models   {shown}",
-            "  try      " + _example(url, settings.default_model or names[0]),
+            "  try      " + _example(url, _to_try(catalog, settings.default_model, names[0])),
         ]
     else:
         lines += [
@@ -31,6 +34,15 @@ def banner(settings: Settings) -> str:
     if not settings.is_local and not settings.api_keys:
         lines.append("  WARNING  everybody who reaches this address may use it: set API_KEYS, or HOST=127.0.0.1")
     return "\n".join(lines)
+
+
+def _to_try(catalog: Catalog, default: str | None, otherwise: str) -> str:
+    """The default model if there is one of that name: what is shown has to work."""
+    if default:
+        with suppress(RkllamaError):
+            catalog.find(default)
+            return default
+    return otherwise
 
 
 def _runtime(settings: Settings) -> str:

@@ -167,7 +167,13 @@ class Settings:
 
 
 def _file(root: Path) -> Path:
-    return root / os.environ.get("ENV_FILE", ".env")
+    """Raises SettingsError for one that ENV_FILE names and nobody can read: its API keys would not be asked for."""
+    named = os.environ.get("ENV_FILE")
+    file = root / (named or ".env")
+    if (named or file.exists()) and (not os.access(file, os.R_OK) or file.is_dir()):
+        called = "ENV_FILE=" if named else ""
+        raise SettingsError(f"{called}{file} can't be read. It has to be a file that this user may read.")
+    return file
 
 
 def _unusable(folder: Path, access: int) -> str | None:

@@ -49,3 +49,14 @@ def test_with_a_model_it_shows_a_command_to_try(settings: Settings) -> None:
     settings.make_folders()
     (settings.models_dir / "tiny.rkllm").write_text("")
     assert '"model": "tiny"' in banner(settings)
+
+
+@pytest.mark.parametrize(("default", "shown"), [("TINY:latest", "TINY:latest"), ("nowhere", "tiny"), ("../x", "tiny")])
+def test_the_default_model_is_in_that_command_if_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: str, shown: str
+) -> None:
+    monkeypatch.setenv("DEFAULT_MODEL", default)
+    settings = Settings.from_environment(tmp_path)
+    settings.make_folders()
+    (settings.models_dir / "tiny.rkllm").write_text("")
+    assert f'"model": "{shown}"' in banner(settings)

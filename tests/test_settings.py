@@ -64,6 +64,14 @@ def test_a_file_of_keys_that_holds_none_leaves_no_server_open_to_everybody(
     assert said in sentence
 
 
+@pytest.mark.parametrize("place", ["nowhere", "keys"])
+def test_a_named_file_of_settings_that_cannot_be_read_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "keys").mkdir()
+    assert complaint(monkeypatch, tmp_path, "ENV_FILE", place).startswith(f"ENV_FILE={tmp_path / place} can't be read")
+
+
 @pytest.mark.parametrize("place", ["/dev/null", "/proc/nowhere"])
 def test_without_a_folder_of_models_there_is_no_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str

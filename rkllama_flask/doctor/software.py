@@ -131,7 +131,9 @@ def examine_memory(settings: Settings, root: Path) -> Iterator[Finding]:
 def examine_settings(settings: Settings) -> Iterator[Finding]:
     """The live configuration, and who can reach the server."""
     broken = LiveConfig(settings.config_path).error
-    if broken is None:
+    if not settings.config_path.exists():
+        yield Finding(Level.NOTE, "configuration", f"{settings.config_path} is not there: nothing is set by it")
+    elif broken is None:
         yield Finding(Level.OK, "configuration", str(settings.config_path))
     else:
         yield Finding(Level.WARNING, "configuration", broken, f"Correct {settings.config_path}: {broken}")

@@ -267,6 +267,10 @@ def test_a_cache_is_made_used_and_deleted(page: Page, server: Server) -> None:
     page.find(".assistant .foot", "prompt tokens from a cache")
     page.run("location.hash = 'caches'")
     page.click("[aria-label='Delete system']")
+    page.run("history.back()")
+    page.until(lambda _: not page.all("dialog[open]"), "the question to go with its page")
+    page.run("location.hash = 'caches'")
+    page.click("[aria-label='Delete system']")
     page.click("#ask-yes")
     page.find("#caches-list .empty")
     assert server.get("/v1/cache", headers={"X-Api-Key": KEY}).json()["count"] == 0

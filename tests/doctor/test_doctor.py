@@ -128,6 +128,11 @@ def test_wrong_settings_and_configuration_are_told(examine: Examine, tmp_path: P
     assert any("MAX_QUEUE" in do for do in report["todo"])
 
 
+def test_a_configuration_that_is_not_there_is_not_called_right(examine: Examine, tmp_path: Path) -> None:
+    _, report = examine(boards.laptop(tmp_path / "root"), INFERENCE_CONFIG=str(tmp_path / "config.json"))
+    assert levels(report)["configuration"] == "note"
+
+
 def test_models_that_share_a_memory_domain_are_counted_together(examine: Examine, tmp_path: Path) -> None:
     for name in ("a.rkllm", "b.rkllm"):
         with boards.write(tmp_path, f"models/{name}", "").open("wb") as file:

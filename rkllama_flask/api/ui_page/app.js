@@ -50,6 +50,7 @@ async function look() {
 
 offerKey(showPart);
 addEventListener("hashchange", () => {
+  byId("ask-dialog").close(); // the question was about what one has left
   showPart();
   byId("view").focus({ preventScroll: true });
 });

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from rkllama_flask.api.anthropic.fields import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
@@ -16,14 +17,14 @@ _MODES = {"auto": "auto", "any": "required", "tool": "named", "none": "none"}
 
 def messages_of(fields: Mapping[str, Any]) -> tuple[Message, ...]:
     """The conversation. A tool's results are messages of their own, and messages of one role in a row are one turn."""
-    turns = [Message("system", fields["system"])] if fields.get("system") else []
+    parts = [Message("system", fields["system"])] if fields.get("system") else []
     called: dict[str, str] = {}
     for checked in fields["messages"]:
-        for message in _parts_of(checked["role"], checked["content"], called):
-            if turns and turns[-1].role == message.role != "tool":
-                turns[-1] = _joined(turns[-1], message)
-            else:
-                turns.append(message)
+        parts += _parts_of(checked["role"], checked["content"], called)
+    turns: list[Message] = []
+    for role, run in groupby(parts, key=lambda part: part.role):
+        together = [*run]
+        turns += together if role == "tool" else [_joined(together)]
     return tuple(turns)
 
 
@@ -42,12 +43,12 @@ def _parts_of(role: Any, blocks: Sequence[Block], called: dict[str, str]) -> Ite
         yield Message(role, text, reasoning=thoughts or None, tool_calls=calls)
 
 
-def _joined(first: Message, second: Message) -> Message:
+def _joined(parts: Sequence[Message]) -> Message:
     return replace(
-        first,
-        content="\n".join(text for text in (first.content, second.content) if text),
-        reasoning="\n".join(text for text in (first.reasoning, second.reasoning) if text) or None,
-        tool_calls=first.tool_calls + second.tool_calls,
+        parts[0],
+        content="\n".join(part.content for part in parts if part.content),
+        reasoning="\n".join(part.reasoning for part in parts if part.reasoning) or None,
+        tool_calls=tuple(call for part in parts for call in part.tool_calls),
     )
 
 

@@ -1,7 +1,9 @@
 """The body of `POST /v1/responses`: items become messages, flat tools and formats what the other endpoints know."""
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import dropwhile
 from typing import Any
 
 from marshmallow import ValidationError, fields
@@ -26,6 +28,9 @@ _OTHER_SERVICES = frozenset(
     }
 )
 """Traces of what a hosted service did by itself; the conversation can be read without them."""
+
+_JOINED = ("content", "reasoning_content")
+"""What an assistant's message gathers of several items."""
 
 
 class MessageItemSchema(MessageSchema):
@@ -85,6 +90,10 @@ class Items(fields.Field[list[dict[str, Any]]]):
         for index, item in enumerate(value):
             with _at(index):
                 _add(messages, item)
+        for message in messages:
+            for name, texts in message.items():
+                if name in _JOINED and isinstance(texts, list):
+                    message[name] = "\n".join(dropwhile(operator.not_, texts))
         return messages
 
 
@@ -120,9 +129,9 @@ def _add(messages: list[dict[str, Any]], item: Any) -> None:
         case "function_call_output":
             messages.append({"role": "tool", "tool_call_id": read["call_id"], "content": read["output"]})
         case "reasoning":
-            _join(_assistant(messages), "reasoning_content", read["content"] or read["summary"])
+            _assistant(messages).setdefault("reasoning_content", []).append(read["content"] or read["summary"])
         case "message" if read["role"] == "assistant":
-            _join(_assistant(messages), "content", read.get("content", ""))
+            _assistant(messages).setdefault("content", []).append(read.get("content", ""))
         case _:
             messages.append({"role": read["role"], "content": read["content"]})
 
@@ -132,10 +141,6 @@ def _assistant(messages: list[dict[str, Any]]) -> dict[str, Any]:
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant"})
     return messages[-1]
-
-
-def _join(message: dict[str, Any], name: str, text: str) -> None:
-    message[name] = f"{message[name]}\n{text}" if message.get(name) else text
 
 
 class Tools(fields.Field[list[dict[str, Any]]]):

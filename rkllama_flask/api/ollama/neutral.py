@@ -1,6 +1,7 @@
 """From a checked Ollama body to words that belong to no API."""
 
 import json
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,15 @@ from rkllama_flask.generation.request import Message, Tool, ToolCall
 
 def messages_of(checked: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     """The conversation. A tool's answer belongs to the call of its id, else of its name, else to the next in order."""
-    open_calls: list[ToolCall] = []
+    open_calls = _OpenCalls()
     messages = []
     for one in checked:
         if one["role"] == "tool":
             messages.append(_result(one, open_calls))
             continue
         calls = tuple(_call(call) for call in one["tool_calls"])
-        open_calls += calls
+        for call in calls:
+            open_calls.add(call)
         messages.append(Message(one["role"], one["content"], reasoning=one.get("thinking"), tool_calls=calls))
     return tuple(messages)
 
@@ -32,16 +34,39 @@ def _call(checked: Mapping[str, Any]) -> ToolCall:
     return ToolCall(function["name"], json.dumps(function["arguments"], ensure_ascii=False), checked.get("id"))
 
 
-def _result(one: Mapping[str, Any], open_calls: list[ToolCall]) -> Message:
+class _OpenCalls:
+    """The calls that have no result yet: a conversation may have thousands of both."""
+
+    def __init__(self) -> None:
+        self._calls: list[ToolCall | None] = []
+        self._order: deque[int] = deque()
+        self._by_id: defaultdict[str | None, deque[int]] = defaultdict(deque)
+        self._by_name: defaultdict[str | None, deque[int]] = defaultdict(deque)
+
+    def add(self, call: ToolCall) -> None:
+        for places in (self._order, self._by_id[call.id], self._by_name[call.name]):
+            places.append(len(self._calls))
+        self._calls.append(call)
+
+    def take(self, wanted_id: str | None, wanted_name: str | None) -> ToolCall | None:
+        """The first call of this id, else of this name; the next one where neither is said."""
+        for wanted, found in ((wanted_id, self._by_id), (wanted_name, self._by_name)):
+            if wanted and (call := self._first(found[wanted])):
+                return call
+        return None if wanted_id or wanted_name else self._first(self._order)
+
+    def _first(self, places: deque[int]) -> ToolCall | None:
+        while places:
+            place = places.popleft()
+            call, self._calls[place] = self._calls[place], None
+            if call is not None:
+                return call
+        return None
+
+
+def _result(one: Mapping[str, Any], open_calls: _OpenCalls) -> Message:
     wanted_id, wanted_name = one.get("tool_call_id"), one.get("tool_name")
-    fitting = (
-        [call for call in open_calls if wanted_id and call.id == wanted_id]
-        or [call for call in open_calls if wanted_name and call.name == wanted_name]
-        or [call for call in open_calls if not wanted_id and not wanted_name]
-    )
-    call = fitting[0] if fitting else None
-    if call is not None:
-        open_calls[:] = [other for other in open_calls if other is not call]
+    call = open_calls.take(wanted_id, wanted_name)
     return Message(
         "tool",
         one["content"],

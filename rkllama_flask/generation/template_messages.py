@@ -117,10 +117,9 @@ def with_tools_as_text(conversation: Sequence[Turn], tools: Sequence[Turn]) -> l
     for turn in conversation:
         if turn["role"] == "tool":
             result = f"<tool_response>\n{turn['content']}\n</tool_response>"
-            if found and found[-1].pop("results", False):
-                found[-1] = {**found[-1], "content": f"{found[-1]['content']}\n{result}", "results": True}
-            else:
-                found.append({"role": "user", "content": result, "results": True})
+            if not found or "results" not in found[-1]:
+                found.append({"role": "user", "content": "", "results": []})
+            found[-1]["results"].append(result)
         elif turn.get("tool_calls"):
             calls = [f"<tool_call>\n{_line(call['function'])}\n</tool_call>" for call in turn["tool_calls"]]
             content = "\n".join((*([turn["content"]] if turn["content"] else []), *calls))
@@ -128,7 +127,8 @@ def with_tools_as_text(conversation: Sequence[Turn], tools: Sequence[Turn]) -> l
         else:
             found.append(turn)
     for turn in found:
-        turn.pop("results", None)
+        if results := turn.pop("results", None):
+            turn["content"] = "\n".join(results)
     if not tools:
         return found
     instruction = _INSTRUCTION.format(tools="\n".join(_line(tool["function"]) for tool in tools))

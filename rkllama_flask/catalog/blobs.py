@@ -138,13 +138,15 @@ class Upload:
     def _end(self) -> dict[str, Any]:
         """What the writer says at its end; it takes the end of its input for the file's, and the sum tells."""
         self._open = False
-        with self._process as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            said = process.stdout.read()
-        self._ended()
+        try:
+            with self._process as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+                said = process.stdout.read()
+        finally:
+            self._ended()
         try:
             value: dict[str, Any] = json.loads(said)
         except ValueError:

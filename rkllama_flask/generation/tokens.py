@@ -47,7 +47,7 @@ class Tokenizer:
     ) -> None:
         """`ending` is what the model's authors put after a text that stands alone, as those to be embedded do."""
         self.ending = ending
-        self._size = library.get_vocab_size()
+        self._size = max(library.get_vocab().values(), default=-1) + 1  # ids may have gaps
         self._library = library
         self._bos = bos if adds_bos else None
         special = {id_: token for id_, token in library.get_added_tokens_decoder().items() if token.special}

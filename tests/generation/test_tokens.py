@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 from tokenizers import AddedToken, processors
 
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.errors import ModelUnusable
+from rkllama_flask.errors import InvalidRequest, ModelUnusable
 from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.segments import Prompt, Segment
@@ -17,6 +18,7 @@ from tests.generation.data.cases import byte_tokenizer, make_model
 from tests.generation.data.llama_cpp import write_gguf
 from tests.generation.data.texts import TEXTS
 from tests.generation.data.vocabularies import byte_pairs, sentence_pieces
+from tests.serving import ROOT
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 
@@ -239,3 +241,13 @@ def test_a_tokenizer_that_has_to_be_read_again_is_read_off_the_event_loop(
     for model in (*models[:2], models[0], *models[2:], models[0], models[1]):
         prompts.tokenizer(model)
     assert len(read) == KEPT + 2  # the second has made room for the last
+
+
+def test_ids_behind_a_gap_in_the_vocabulary_are_the_models_own() -> None:
+    library = tokenizers.Tokenizer.from_file(str(ROOT / "tests" / "native" / "byte_tokenizer.json"))
+    largest = max(library.get_vocab().values())
+    assert largest >= library.get_vocab_size()
+    tokenizer = Tokenizer(library, bos=None, adds_bos=False)
+    tokenizer.check([largest], param="tokens")
+    with pytest.raises(InvalidRequest, match=f"0 to {largest}"):
+        tokenizer.check([largest + 1], param="tokens")

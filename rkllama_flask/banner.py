@@ -53,7 +53,10 @@ def _runtime(settings: Settings) -> str:
                 found.append(f"{label}, RKLLM {find_version(path)}")
             except RkllamaError as error:
                 found.append(f"{label}: {error}")
-    return " and ".join(found) or "none: install Rockchip's librkllmrt.so, or let scripts/serve build the CPU runtime"
+    return (
+        "\n           ".join(found)
+        or "none: install Rockchip's librkllmrt.so, or let scripts/serve build the CPU runtime"
+    )
 
 
 def _example(url: str, model: str) -> str:

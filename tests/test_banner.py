@@ -60,3 +60,12 @@ def test_the_default_model_is_in_that_command_if_it_is_there(
     settings.make_folders()
     (settings.models_dir / "tiny.rkllm").write_text("")
     assert f'"model": "{shown}"' in banner(settings)
+
+
+def test_each_runtime_has_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RKLLM_LIB_PATH", "/nowhere/librkllmrt.so")
+    monkeypatch.setenv("CPU_RUNTIME_PATH", str(tmp_path / "cpu.so"))
+    (tmp_path / "cpu.so").write_text("RKLLM SDK (version: 1.3.0)")
+    first, second = banner(Settings.from_environment(tmp_path)).splitlines()[1:3]
+    assert first.startswith("  runtime  Rockchip NPU: There is no file /nowhere/librkllmrt.so.")
+    assert second.startswith("           CPU")

@@ -86,7 +86,7 @@ class Residents:
                 keep_alive = kept[0] if kept else self._keep_alive
             model = self._load(spec, keep_alive)
         elif keep_alive is not None:
-            model.keep_alive = keep_alive
+            self._let_stay(model, keep_alive)
         model.last_used = time.monotonic()
         return model
 
@@ -124,6 +124,12 @@ class Residents:
         finally:
             self._journal.close(resident)
             self._lock.release()
+
+    def _let_stay(self, model: Loaded, keep_alive: float) -> None:
+        """Also the next process is to know, if it would restore this model."""
+        if keep_alive != model.keep_alive and self._journal.resident == (model.spec, model.keep_alive):
+            self._journal.keep(model.spec, keep_alive)
+        model.keep_alive = keep_alive
 
     def _take_npu(self) -> tuple[ModelSpec, float] | None:
         """Take the NPU where it is not ours yet; what the process before has left to be loaded."""

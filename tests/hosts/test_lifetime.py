@@ -132,8 +132,10 @@ def test_a_reload_hands_the_npu_to_the_next_worker(serve: Serve) -> None:
 def test_a_reload_keeps_the_model_and_takes_no_running_answer_for_a_crash(serve: Serve) -> None:
     server = serve(models={"one.rkllm": "load_ms=0", "two.rkllm": "load_ms=0"}, DEFAULT_MODEL="one")
     until(lambda: loaded(server) == "one", server)
-    assert server.post("/v1/models/load", {"model": "two"}).ok
+    assert content(ask(server, "<<script text=first>>", "two")) == "first"
+    assert server.post("/v1/models/load", {"model": "two"}).ok  # it is loaded; from now on it stays
     reload(server)
+    assert server.get("/health").json()["models"][0]["expires_at"] is None
     for _ in range(2):
         with ThreadPoolExecutor() as pool:
             answer = pool.submit(ask, server, "<<script tokens=60 decode_ms=30>>", "two")

@@ -120,7 +120,18 @@ def call_natively(function: Callable[[], T]) -> T:
         return function()
     import gevent
 
-    return gevent.get_hub().threadpool.apply(function)  # type: ignore[no-any-return]
+    result, failure = gevent.get_hub().threadpool.apply(_outcome, (function,))
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[no-any-return]
+
+
+def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """What it returned, or what it raised: gevent would write that to stderr, with what a client wrote in it."""
+    try:
+        return function(), None
+    except BaseException as failure:
+        return None, failure
 
 
 def native_lock() -> Any:

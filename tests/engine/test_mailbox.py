@@ -86,3 +86,12 @@ def test_only_where_greenlets_are_a_call_goes_to_another_thread(monkeypatch: pyt
     found: list[int] = []
     natively(lambda: found.extend([call_natively(get_ident), get_ident()]))
     assert found[0] == found[1]
+
+
+def test_what_is_raised_on_another_thread_is_raised_here_and_written_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mailbox_module, "under_gevent", lambda: True)
+    with pytest.raises(ValueError, match="a client's words"):
+        call_natively(lambda: (_ for _ in ()).throw(ValueError("a client's words")))
+    assert capfd.readouterr().err == ""

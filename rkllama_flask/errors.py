@@ -37,12 +37,14 @@ class RkllamaError(Exception):
     """An error with a sentence that its reader can act on.
 
     `status` is the HTTP status, `code` a stable word for programs, `param` the request field at fault,
-    `retry_after` whole seconds, `should_retry` what to tell SDKs (None: let them decide).
+    `retry_after` whole seconds, `should_retry` what to tell SDKs (None: let them decide). `quotes` says that the
+    sentence may hold words of the request or of the answer, which belong in no log.
     """
 
     status = 500
     code = "internal_error"
     should_retry: bool | None = None
+    quotes = False
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -50,10 +52,16 @@ class RkllamaError(Exception):
         self.param = param
         self.retry_after = retry_after
 
+    @property
+    def log_text(self) -> str:
+        """What may stand in a log."""
+        return "only the client was told why" if self.quotes else self.message
+
 
 class InvalidRequest(RkllamaError):
     status = 400
     code = "invalid_request"
+    quotes = True
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -196,6 +204,7 @@ class AnswerUnfit(RkllamaError):
     """The answer is checked against the client's JSON Schema when it is whole; a fresh answer may be right."""
 
     code = "answer_unfit"
+    quotes = True
 
 
 class RuntimeFailed(RkllamaError):

@@ -76,7 +76,7 @@ def respond(error: RkllamaError) -> Response:
     if error.status >= 500:
         cause = error.__cause__  # a bug of ours, where it is none of our own errors: the log has where
         bug = None if isinstance(cause, RkllamaError) else cause
-        logger.warning("%s: %s: %s", request_id(), type(error).__name__, error, exc_info=bug)
+        logger.warning("%s: %s: %s", request_id(), type(error).__name__, error.log_text, exc_info=bug)
     return response
 
 

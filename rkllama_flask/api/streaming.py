@@ -209,7 +209,7 @@ def _chunks(
                 written = time.monotonic()
     except RkllamaError as error:
         record.fail(error)
-        logger.warning("%s: stream ended by %s: %s", record.id, type(error).__name__, error)
+        logger.warning("%s: stream ended by %s: %s", record.id, type(error).__name__, error.log_text)
         yield framing.error(error, record.id)
     except Exception:
         record.fail(unforeseen := unexpected(record.id))

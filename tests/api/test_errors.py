@@ -8,6 +8,7 @@ from flask import abort
 
 from rkllama_flask.api import errors
 from rkllama_flask.errors import (
+    AnswerUnfit,
     ContextLengthExceeded,
     ModelUnusable,
     QueueFull,
@@ -15,6 +16,7 @@ from rkllama_flask.errors import (
     RuntimeFailed,
     TimedOut,
 )
+from rkllama_flask.generation.events import Text
 from tests.api.conftest import Api
 from tests.contract import anthropic_spec
 
@@ -50,6 +52,15 @@ def test_a_full_queue_tells_when_to_come_again(api: Api) -> None:
     assert response.headers["Retry-After"] == "7"
     assert "x-should-retry" not in response.headers
     assert response.json["error"]["type"] == "server_error"
+
+
+def test_what_a_model_has_answered_is_told_to_its_client_alone(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    unfit = AnswerUnfit("The answer is not valid at $.name: 'Ann' is too short")
+    assert "Ann" in failing(api, unfit).text
+    api.inference.early, api.inference.script = None, (Text("{"), unfit)
+    assert "Ann" in api.post("/v1/chat/completions", CHAT | {"stream": True}).text
+    assert caplog.text.count("AnswerUnfit: only the client was told why") == 2
+    assert "Ann" not in caplog.text
 
 
 @pytest.mark.parametrize("error", [RuntimeFailed("no"), TimedOut("no"), ModelUnusable("no")])

@@ -15,6 +15,7 @@ from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.ollama.schemas import EmbeddingsSchema, EmbedSchema, model_name
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect, unapplied_header
+from rkllama_flask.api.vectors import numbers, reply_with
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotFound
 from rkllama_flask.generation.embeddings import Embeddings
@@ -39,13 +40,13 @@ def embed() -> Response:
     dimensions = max(fields["dimensions"], 0) or None
     found = _vectors(model, inputs, fields, dimensions=dimensions, truncate=fields["truncate"])
     load = max(1, found.timings.queue + found.timings.load)
-    response = jsonify(
-        model=name,
-        embeddings=[vector.tolist() for vector in found.vectors],
-        total_duration=max(time.monotonic_ns() - begun, load + found.timings.prefill),
-        load_duration=load,
-        prompt_eval_count=found.prompt_tokens,
-    )
+    figures = {
+        "model": name,
+        "total_duration": max(time.monotonic_ns() - begun, load + found.timings.prefill),
+        "load_duration": load,
+        "prompt_eval_count": found.prompt_tokens,
+    }
+    response = reply_with(figures, "embeddings", numbers(found.vectors))
     response.headers.update(unapplied_header(fields["options"].unapplied))
     return response
 

@@ -5,7 +5,7 @@ import sys
 from array import array
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response
 
 from rkllama_flask.api import openapi_examples as examples
 from rkllama_flask.api import openapi_replies as replies
@@ -15,6 +15,7 @@ from rkllama_flask.api.openai.errors import naming
 from rkllama_flask.api.openai.schemas import EmbeddingSchema
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import collect
+from rkllama_flask.api.vectors import numbers, reply_with
 from rkllama_flask.errors import InvalidRequest
 
 _schema = EmbeddingSchema()
@@ -36,18 +37,15 @@ def create_embedding() -> Response:
     length = len(made.vectors[0])
     if dimensions is not None and dimensions > length:
         raise InvalidRequest(f"'dimensions' must be at most {length}, which this model has.", param="dimensions")
-    render = _base64 if fields["encoding_format"] == "base64" else list
+    written = map(_base64, made.vectors) if fields["encoding_format"] == "base64" else numbers(made.vectors)
+    data = (f'{{"object":"embedding","index":{index},"embedding":{text}}}' for index, text in enumerate(written))
     usage = {"prompt_tokens": made.prompt_tokens, "total_tokens": made.prompt_tokens}
-    data = [
-        {"object": "embedding", "index": index, "embedding": render(vector)}
-        for index, vector in enumerate(made.vectors)
-    ]
-    return jsonify(object="list", data=data, model=model.name, usage=usage)
+    return reply_with({"object": "list", "model": model.name, "usage": usage}, "data", data)
 
 
 def _base64(vector: "array[float]") -> str:
-    """32-bit floats, the least significant byte first."""
+    """32-bit floats, the least significant byte first, as JSON text."""
     ordered: array[Any] = array("f", vector)
     if sys.byteorder == "big":
         ordered.byteswap()
-    return base64.b64encode(ordered.tobytes()).decode()
+    return f'"{base64.b64encode(ordered.tobytes()).decode()}"'

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rkllama_flask import errors
 from rkllama_flask.inference_config import parse
 from rkllama_flask.runtime import log_lines
 from rkllama_flask.settings import Settings
@@ -59,6 +60,17 @@ def test_the_example_of_the_settings_file_names_every_setting_and_can_be_used(
     (tmp_path / ".env").write_text(used.replace("/etc/rkllama/keys", str(keys)))
     monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
     assert Settings.from_environment().api_keys == ("one-key", "another-key", "third-key")
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    rows = re.findall(r"^\| ([0-9, ]+) \| (.*?) \|", (DOCS / "openai.md").read_text(), re.MULTILINE)
+    told = {
+        (int(status), code) for statuses, codes in rows for status in statuses.split(",") for code in codes.split(", ")
+    }
+    for error in vars(errors).values():
+        if isinstance(error, type) and issubclass(error, errors.RkllamaError):
+            code = "null" if error is errors.InvalidRequest else f"`{error.code}`"
+            assert (error.status, code) in told or error is errors.Unavailable, error
 
 
 def test_every_key_of_the_live_configuration_is_documented() -> None:

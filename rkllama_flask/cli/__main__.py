@@ -26,7 +26,7 @@ RKLLAMA_API_KEY is the key for one that wants keys.
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code: 0, 1 for what failed, 130 for what was interrupted."""
-    parsed = _parser().parse_args(arguments)
+    parsed = _parse(arguments)
     try:
         act: Callable[[Client, argparse.Namespace], None] = parsed.act
         act(_client(parsed.server), parsed)
@@ -51,6 +51,17 @@ def _client(server: str | None) -> Client:
         raise Failed("The server listens on a unix socket: say with --server where it is reached by HTTP.")
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
     return Client(f"http://{host}:{settings.port}", key or next(iter(settings.api_keys), None))
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Also a prompt behind options, as in `run model --think "Why?"`: older argparse looks for it before them alone."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and ("prompt" not in parsed or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.prompt += rest
+    return parsed
 
 
 def _parser() -> argparse.ArgumentParser:

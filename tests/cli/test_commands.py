@@ -201,6 +201,13 @@ def test_a_model_that_is_not_here_is_pulled_by_its_repository(rkllama: Command) 
     rkllama("rm", REPO)
 
 
+def test_a_prompt_may_stand_behind_options(rkllama: Command) -> None:
+    assert rkllama("run", "scripted", "--system", "Be brief.", "<<script", "text=Yes>>")[:2] == (0, "Yes\n")
+    for wrong in (("run", "scripted", "--system", "Be brief.", "Why?", "--nothing"), ("list", "--wide", "Why?")):
+        with pytest.raises(SystemExit, match="2"):
+            rkllama(*wrong)
+
+
 def test_a_conversation_goes_on_until_the_user_leaves(server: Server) -> None:
     shown = on_terminal(
         server,

@@ -12,6 +12,7 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
+from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.promptcache.store import CacheStore
@@ -32,7 +33,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if warning := settings.make_folders():
         logger.warning(warning)
     announce_cpu_engine()
-    catalog = Catalog(settings.models_dir, on_warning=logger.warning)
+    catalog = Catalog(settings.models_dir, on_warning=logger.warning, natively=call_natively)
     cache_store = CacheStore(settings.cache_dir, max_bytes=settings.cache_max_bytes)
     engine = Engine(
         libraries={"rkllm": settings.rkllm_lib_path, "gguf": settings.cpu_runtime_path},

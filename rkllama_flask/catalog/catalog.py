@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rkllama_flask.catalog import names
 from rkllama_flask.catalog.assembly import Memory, Shelf, assemble
@@ -28,7 +29,8 @@ class Catalog:
     """Models by name. May be used from several threads, or several greenlets, at once.
 
     At most once a second the folder is looked at; files are opened only where size or time has changed. `on_warning` is
-    told, once each, what an operator should know about the files.
+    told, once each, what an operator should know about the files. `natively` calls what reads files or waits for the
+    disk, where nobody else has to wait for it.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Catalog:
         *,
         on_warning: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        natively: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         self.models_dir = Path(models_dir).absolute()
         self._on_warning = on_warning
         self._clock = clock
+        self._natively = natively
         self._lock = threading.RLock()
         self._memory = Memory()
         self._shelf = Shelf()
@@ -74,7 +78,7 @@ class Catalog:
         with self._changing() as changes:
             entry, model = self._entry(source, param="source"), self.find(source)
             if names.parse(destination, param="destination").key != model.name.lower():
-                changes.save(destination, entry, param="destination")
+                self._natively(lambda: changes.save(destination, entry, param="destination"))
         return self.find(destination, param="destination")
 
     def create(self, name: str, modelfile: Written | str, *, uploaded: Uploaded = NOTHING) -> Model:
@@ -86,7 +90,8 @@ class Catalog:
         """
         written = parse(modelfile) if isinstance(modelfile, str) else modelfile
         with self._changing() as changes:
-            changes.save(name, self._made(written, uploaded), param="model", uploaded=uploaded)
+            entry = self._made(written, uploaded)
+            self._natively(lambda: changes.save(name, entry, param="model", uploaded=uploaded))
         return self.find(name)
 
     def alone(self) -> AbstractContextManager[bool]:
@@ -109,10 +114,10 @@ class Catalog:
         with self._changing() as changes:
             wanted = names.parse(name)
             if wanted.key in self._shelf.broken and wanted.key not in self._shelf.index:
-                changes.delete_broken(wanted.key)
+                self._natively(lambda: changes.delete_broken(wanted.key))
                 return wanted.text
             found = self.find(name).name
-            changes.delete(found)
+            self._natively(lambda: changes.delete(found))
             return found
 
     def modelfile_text(self, model: Model) -> str:
@@ -188,8 +193,12 @@ class Catalog:
 
     def _assemble(self, listing: Listing) -> None:
         told = self._shelf.warnings
-        hashes, pulled = known_hashes(self.models_dir), pulled_names(self.models_dir)
-        self._shelf = assemble(listing, self.models_dir, self._memory, hashes, pulled)
+
+        def read() -> Shelf:
+            hashes, pulled = known_hashes(self.models_dir), pulled_names(self.models_dir)
+            return assemble(listing, self.models_dir, self._memory, hashes, pulled)
+
+        self._shelf = self._natively(read)
         for warning in self._shelf.warnings:
             if self._on_warning and warning not in told:
                 self._on_warning(warning)

@@ -34,6 +34,17 @@ def base(models: Path) -> Path:
     return folder
 
 
+def test_what_waits_for_the_disk_waits_where_nobody_else_does(base: Path, models: Path) -> None:
+    calls: list[Callable[[], Any]] = []
+    catalog = Catalog(models, natively=lambda call: calls.append(call) or call())
+    counts = []
+    for change in (catalog.list, lambda: catalog.copy("base", "mine"), lambda: catalog.delete("mine")):
+        calls.clear()
+        change()
+        counts.append(len(calls))
+    assert counts == [1, 2, 2]  # the change, and reading what is there after it
+
+
 # Copies
 
 

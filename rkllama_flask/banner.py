@@ -2,7 +2,9 @@
 
 from contextlib import suppress
 
+from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.runtime.library import find_version
 from rkllama_flask.settings import Settings
@@ -20,10 +22,9 @@ def banner(settings: Settings) -> str:
     lines = [f"rkllama-flask serves on {where}", f"  runtime  {_runtime(settings)}"]
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        lines += [
-            f"  models   {shown}",
-            "  try      " + _example(url, _to_try(catalog, settings.default_model, names[0])),
-        ]
+        lines.append(f"  models   {shown}")
+        if name := _to_try(catalog, settings.default_model):
+            lines.append("  try      " + _example(url, name, wants_key=bool(settings.api_keys)))
     else:
         lines += [
             f"  models   none yet: put a .rkllm file (or a folder with one) into {settings.models_dir}",
@@ -36,13 +37,17 @@ def banner(settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _to_try(catalog: Catalog, default: str | None, otherwise: str) -> str:
-    """The default model if there is one of that name: what is shown has to work."""
+def _to_try(catalog: Catalog, default: str | None) -> str | None:
+    """A model that chats, the default one if it does: what is shown has to work."""
     if default:
         with suppress(RkllamaError):
-            catalog.find(default)
-            return default
-    return otherwise
+            if _chats(catalog.find(default)):
+                return default
+    return next((model.name for model in catalog.list() if _chats(model)), None)
+
+
+def _chats(model: Model) -> bool:
+    return "completion" in facts.capabilities(model)
 
 
 def _runtime(settings: Settings) -> str:
@@ -59,6 +64,7 @@ def _runtime(settings: Settings) -> str:
     )
 
 
-def _example(url: str, model: str) -> str:
+def _example(url: str, model: str, *, wants_key: bool) -> str:
+    key = " -H 'x-api-key: <one of API_KEYS>'" if wants_key else ""
     body = f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    return f"curl -N {url}/v1/chat/completions -d '{body}'"
+    return f"curl -N {url}/v1/chat/completions{key} -d '{body}'"

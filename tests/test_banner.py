@@ -1,5 +1,6 @@
 """What a person reads when the server starts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,24 @@ def test_the_default_model_is_in_that_command_if_it_is_there(
     settings.make_folders()
     (settings.models_dir / "tiny.rkllm").write_text("")
     assert f'"model": "{shown}"' in banner(settings)
+
+
+def test_a_model_for_embeddings_alone_is_not_shown_to_be_talked_to(settings: Settings) -> None:
+    settings.make_folders()
+    (settings.models_dir / "bge-small.rkllm").write_text("")
+    assert "models   bge-small" in banner(settings)
+    assert "  try " not in banner(settings)
+    (settings.models_dir / "tiny.rkllm").write_text("")
+    assert '"model": "tiny"' in banner(settings)
+    assert '"model": "tiny"' in banner(replace(settings, default_model="bge-small"))
+
+
+def test_where_keys_are_wanted_the_command_has_a_place_for_one(settings: Settings) -> None:
+    settings.make_folders()
+    (settings.models_dir / "tiny.rkllm").write_text("")
+    text = banner(replace(settings, api_keys=("secret",)))
+    assert "-H 'x-api-key: <one of API_KEYS>'" in text
+    assert "secret" not in text
 
 
 def test_each_runtime_has_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from typing import Any
 
+from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.doctor.finding import Finding, Level
 from rkllama_flask.settings import ROOT, Settings
@@ -31,10 +32,11 @@ def ask_running(settings: Settings) -> dict[str, Any] | None:
 
 
 def generate(settings: Settings, running: dict[str, Any] | None) -> Finding:
-    """Five tokens from the loaded model, else from the default, else from the smallest there is."""
+    """Five tokens from the loaded model, else from the default, else from the smallest; of those that chat."""
     model = _choose(settings, running)
     if model is None:
-        return Finding(Level.NOTE, "generation", "not tried: there is no model")
+        why = "what is loaded makes embeddings" if running and running["models"] else "there is no model that chats"
+        return Finding(Level.NOTE, "generation", f"not tried: {why}")
     where = "the running server" if running is not None else "a process of its own"
     begun = time.monotonic()
     try:
@@ -57,13 +59,15 @@ class _Died(Exception):
 
 
 def _choose(settings: Settings, running: dict[str, Any] | None) -> str | None:
-    loaded = running["models"] if running is not None else []
-    if loaded:
-        return str(loaded[0]["name"])
-    if settings.default_model:
+    models = Catalog(settings.models_dir).list()
+    silent = {one.name for one in models if "completion" not in facts.capabilities(one)}
+    loaded = [str(one["name"]) for one in running["models"]] if running is not None else []
+    if loaded:  # another one would take its place
+        return next((name for name in loaded if name not in silent), None)
+    if settings.default_model and settings.default_model not in silent:
         return settings.default_model
     usable = {"rkllm": settings.rkllm_lib_path, "gguf": settings.cpu_runtime_path}
-    models = [one for one in Catalog(settings.models_dir).list() if running is not None or usable[one.format]]
+    models = [one for one in models if one.name not in silent and (running is not None or usable[one.format])]
     return min(models, key=lambda model: model.size).name if models else None
 
 

@@ -193,3 +193,14 @@ def test_without_a_server_a_child_generates_so_that_a_crash_is_a_sentence(
     found = generate(settings(monkeypatch, tmp_path, MODELS_DIR=str(tmp_path / "models"), RKLLM_LIB_PATH=library), None)
     assert says in found.says, found
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_model_for_embeddings_alone_is_not_asked_for_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boards.write(tmp_path, "models/bge-small.rkllm", "load_ms=0")
+    library = str(scripted_library("1.3"))
+    asked = settings(monkeypatch, tmp_path, MODELS_DIR=str(tmp_path / "models"), RKLLM_LIB_PATH=library)
+    assert generate(asked, None).says == "not tried: there is no model that chats"
+    found = generate(asked, {"models": [{"name": "bge-small"}]})
+    assert (found.level.value, found.says) == ("note", "not tried: what is loaded makes embeddings")
+    boards.write(tmp_path, "models/m.rkllm", "load_ms=0\n# the larger of the two")
+    assert "5 tokens from m " in generate(asked, None).says

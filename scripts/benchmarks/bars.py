@@ -15,13 +15,13 @@ class Row(NamedTuple):
     name: str
     unit: str
     figure: Figure
-    bars: tuple[float, ...]
+    bars: tuple[float, ...] = ()
     tail: str = ""
     at_least: bool = False
 
     @property
     def kept(self) -> bool:
-        """Whether every bar is."""
+        """Whether every bar is; a row may have none, and be there to compare with."""
         measured = (self.figure.median, getattr(self.figure, self.tail) if self.tail else 0.0)
         pairs = zip(measured, self.bars, strict=False)
         return all(got >= bar if self.at_least else got <= bar for got, bar in pairs)
@@ -35,6 +35,8 @@ def table(rows: Sequence[Row]) -> str:
         bar = " / ".join(f"{value:,g}" for value in row.bars)
         bar = f"{'≥' if row.at_least else '≤'} {bar}" + (f" ({row.tail})" if row.tail else "")
         mark = "kept" if row.kept else "missed"
+        if not row.bars:
+            bar = mark = ""
         lines.append(
             f"| {row.name}, {row.unit} | {_show(median)} | {_show(p95)} | {_show(p99)} | {count} | {bar} | {mark} |"
         )

@@ -14,7 +14,7 @@ from scripts.benchmarks.bars import Row, table
 from scripts.benchmarks.client import Answer, ServerError, read
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.processes import cpu_seconds, pss_mb
-from scripts.benchmarks.scripted_server import MODEL, Run, ScriptedServer, scripted_server
+from scripts.benchmarks.scripted_server import MODEL, Run, ScriptedServer, floor_server, scripted_server
 from scripts.benchmarks.wire import Connection, Reply, ask_all
 
 SHORT = "decode_ms=5 tokens=20"
@@ -56,6 +56,21 @@ def warm_stream(effort: Effort) -> Iterator[Row]:
         whole, runs = _answers(server, connection, effort.repeat, stream=False)
         beyond = [(w.ended_at - w.sent_at) / 1e6 - r.seconds * 1e3 for w, r in zip(whole, runs, strict=True)]
         yield Row("whole unstreamed answer beyond the run", "ms", Figure.of(beyond), (3.0,))
+
+
+def floor(effort: Effort) -> Iterator[Row]:
+    """The same request to an application of three lines, with the pauses that a runtime's prefill makes."""
+    with floor_server() as client:
+        connection = Connection(client.address)
+        request = client.chat_request({"model": MODEL, "messages": _SAY})
+        connection.ask(request)
+        times = []
+        for _ in range(2 * effort.repeat):
+            time.sleep(0.1)
+            reply = connection.ask(request)
+            times.append((reply.ended_at - reply.sent_at) / 1e6)
+        connection.close()
+    yield Row("for comparison: an application of three lines, request to answer", "ms", Figure.of(times))
 
 
 def flooded_stream(effort: Effort) -> Iterator[Row]:
@@ -188,6 +203,7 @@ def other_requests(effort: Effort) -> Iterator[Row]:
 
 SCENARIOS: dict[str, Scenario] = {
     "warm": warm_stream,
+    "floor": floor,
     "flood": flooded_stream,
     "throughput": throughput,
     "clients": many_clients,

@@ -72,6 +72,27 @@ class ScriptedServer(NamedTuple):
 
 
 @contextmanager
+def floor_server() -> Iterator[Client]:
+    """gunicorn with the same worker and an application of three lines: what no server in it can be faster than."""
+    client = Client(f"http://127.0.0.1:{_free_port()}")
+    bind = f"{client.address.host}:{client.address.port}"
+    with tempfile.TemporaryDirectory() as name:
+        log = Path(name) / "log"
+        command = ["-m", "gunicorn", "-k", "gevent", "-b", bind, "scripts.benchmarks.floor_app:application"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        with log.open("wb") as output:  # started elsewhere, or gunicorn would read our own gunicorn.conf.py
+            process = subprocess.Popen(
+                [sys.executable, *command], env=environment, stdout=output, stderr=output, cwd=name
+            )
+        try:
+            _wait(client, process, log)
+            yield client
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
 def scripted_server(script: str, *, journal: bool = True) -> Iterator[ScriptedServer]:
     """A server whose only model plays `script`, once it answers; it is stopped afterwards. Raises ServerError."""
     if not LIBRARY.exists():

@@ -73,6 +73,17 @@ def floor(effort: Effort) -> Iterator[Row]:
     yield Row("for comparison: an application of three lines, request to answer", "ms", Figure.of(times))
 
 
+def hot_stream(effort: Effort) -> Iterator[Row]:
+    """One request right after another, so that all caches of the processor are warm: the work without the waking up."""
+    with scripted_server(f"{AT_ONCE} tokens=3") as server:
+        connection = Connection(server.client.address)
+        replies, runs = _answers(server, connection, 5 * effort.repeat, stream=True, pause=0)
+        pairs = zip(map(read, replies), runs, strict=True)
+        added = [(a.token_times[0] - a.begun - (r.callbacks[0] - r.begun)) / 1e6 for a, r in pairs]
+        connection.close()
+    yield Row("for comparison: added time to first token, requests back to back", "ms", Figure.of(added))
+
+
 def flooded_stream(effort: Effort) -> Iterator[Row]:
     """The same while others ask something trivial as fast as they can."""
     with scripted_server(effort.usual) as server:
@@ -204,6 +215,7 @@ def other_requests(effort: Effort) -> Iterator[Row]:
 SCENARIOS: dict[str, Scenario] = {
     "warm": warm_stream,
     "floor": floor,
+    "hot": hot_stream,
     "flood": flooded_stream,
     "throughput": throughput,
     "clients": many_clients,
@@ -216,7 +228,7 @@ _SAY = [{"role": "user", "content": "Say something."}]
 
 
 def _answers(
-    server: ScriptedServer, connection: Connection, count: int, *, stream: bool
+    server: ScriptedServer, connection: Connection, count: int, *, stream: bool, pause: float = PAUSE
 ) -> tuple[list[Reply], list[Run]]:
     """So many answers one after another, the first not counted, and their runs."""
     make = server.client.chat_request if stream else _whole(server)
@@ -225,7 +237,7 @@ def _answers(
     server.forget_runs()
     replies = []
     for _ in range(count):
-        time.sleep(PAUSE)
+        time.sleep(pause)
         replies.append(connection.ask(request))
     return replies, server.runs()
 

@@ -12,9 +12,9 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
-from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.store import CacheStore
 from rkllama_flask.runtime.cpu_engine import announce_cpu_engine
 from rkllama_flask.services import Services

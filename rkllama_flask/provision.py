@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rkllama_flask.progress import take_step
 from rkllama_flask.settings import ROOT, Settings, SettingsError
-from rkllama_flask.steps import take_step
 
 COMPILER_PACKAGE = "ziglang==0.17.1"
 """A C and C++ compiler, for machines that have none (MIT)."""

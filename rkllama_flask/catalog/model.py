@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 Format = Literal["rkllm", "gguf"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from rkllama_flask.catalog.model import Modelfile
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 Kind = Literal["integer", "number", "boolean", "text", "texts", "integers"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rkllama_flask.catalog.parameters import convert
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.doctor import hardware, report, software, trial
 from rkllama_flask.doctor.finding import Finding, Level
+from rkllama_flask.progress import take_step
 from rkllama_flask.settings import Settings, SettingsError
-from rkllama_flask.steps import take_step
 
 
 def main(arguments: list[str] | None = None) -> int:

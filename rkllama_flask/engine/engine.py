@@ -14,13 +14,14 @@ from rkllama_flask.engine.executor import Executor
 from rkllama_flask.engine.job_queue import JobQueue
 from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, ModelSpec, SaveCache
 from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, native_lock, open_mailbox, start_native_thread
+from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, open_mailbox
 from rkllama_flask.engine.npu_lock import NpuLock
 from rkllama_flask.engine.residency import Loaded, ResidentModel, snapshot
 from rkllama_flask.engine.residents import Loads, Residents
 from rkllama_flask.engine.speeds import Speeds
 from rkllama_flask.engine.watchdog import Watchdog
 from rkllama_flask.errors import Draining, ProcessSpent, RkllamaError, RuntimeFailed, RuntimeHung
+from rkllama_flask.native_threads import native_lock, start_native_thread
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 from rkllama_flask.runtime.context import Context
 from rkllama_flask.runtime.library import family_of, find_version

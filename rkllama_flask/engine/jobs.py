@@ -12,7 +12,7 @@ from rkllama_flask.engine.mailbox import Mailbox, open_mailbox
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.promptcache.entry import Draft
 from rkllama_flask.promptcache.prefix import Content
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 if TYPE_CHECKING:
     from rkllama_flask.engine.steps import Steps

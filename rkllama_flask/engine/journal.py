@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rkllama_flask.engine.jobs import ModelSpec
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 CRASHES_UNTIL_REFUSED = 2
 

@@ -4,15 +4,13 @@ Only `_queue.SimpleQueue` and the hub's thread-safe callback are used: under gev
 queue or event is one of greenlets, and touching it from a native thread can hang the server.
 """
 
-import os
-import sys
 from _queue import Empty, SimpleQueue
-from _thread import get_native_id
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-T = TypeVar("T")
+from rkllama_flask.native_threads import under_gevent
+
+__all__ = ["Empty", "GreenletMailbox", "Mailbox", "SimpleQueue", "ThreadMailbox", "open_mailbox"]
 
 
 class Mailbox(Protocol):
@@ -84,70 +82,6 @@ class GreenletMailbox:
             self._reader.switch()
 
 
-def under_gevent() -> bool:
-    """Whether threads are greenlets here; asked at run time, because patching may come after import."""
-    monkey = sys.modules.get("gevent.monkey")
-    return bool(monkey and monkey.is_module_patched("threading"))
-
-
 def open_mailbox() -> Mailbox:
     """A mailbox for the calling greenlet or thread."""
     return GreenletMailbox() if under_gevent() else ThreadMailbox()
-
-
-def _original(name: str) -> Callable[..., Any]:
-    """A function of `_thread` as it was before any monkey patching."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey:
-        return monkey.get_original("_thread", name)  # type: ignore[no-any-return]
-    import _thread
-
-    return getattr(_thread, name)  # type: ignore[no-any-return]
-
-
-def start_native_thread(function: Callable[[], None]) -> None:
-    """Start a real thread of the operating system, also where `threading.Thread` is a greenlet."""
-    _original("start_new_thread")(function, ())
-
-
-def call_natively(function: Callable[[], T]) -> T:
-    """Call what may hold its thread for a while without standing in the way of other greenlets.
-
-    These are all in the main thread. Any other one, the engine's for instance, calls it itself: asking gevent there
-    would begin a second event loop.
-    """
-    if not under_gevent() or get_native_id() != os.getpid():
-        return function()
-    import gevent
-
-    result, failure = gevent.get_hub().threadpool.apply(_outcome, (function,))
-    if failure is not None:
-        raise failure
-    return result  # type: ignore[no-any-return]
-
-
-def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """What it returned, or what it raised: gevent would write that to stderr, with what a client wrote in it."""
-    try:
-        return function(), None
-    except BaseException as failure:
-        return None, failure
-
-
-def native_lock() -> Any:
-    """A real lock, to be held for microseconds and never across anything that may switch greenlets."""
-    return _original("allocate_lock")()
-
-
-__all__ = [
-    "Empty",
-    "GreenletMailbox",
-    "Mailbox",
-    "SimpleQueue",
-    "ThreadMailbox",
-    "call_natively",
-    "native_lock",
-    "open_mailbox",
-    "start_native_thread",
-    "under_gevent",
-]

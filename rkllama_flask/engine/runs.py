@@ -12,7 +12,7 @@ from rkllama_flask.engine.residency import Loaded, Running
 from rkllama_flask.engine.watchdog import prefill_allowance
 from rkllama_flask.errors import Draining, TimedOut
 from rkllama_flask.runtime.context import Context, RunStatistics
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 if TYPE_CHECKING:
     from rkllama_flask.engine.steps import SteppedAnswer

@@ -17,7 +17,7 @@ from rkllama_flask.engine.stops import StopMatcher
 from rkllama_flask.engine.utf8 import Utf8Decoder
 from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.runtime.context import RunStatistics
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 _AGAIN = Sampling(temperature=0.9, top_k=40)
 """For what is asked once more: the likeliest words were no answer to it."""

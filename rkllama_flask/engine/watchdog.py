@@ -11,7 +11,7 @@ from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rkllama_flask.engine.mailbox import start_native_thread
+from rkllama_flask.native_threads import start_native_thread
 
 LOADED_PER_SECOND = 10e6
 """Bytes; a memory card on a bad day."""

@@ -10,7 +10,6 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import CacheWish, Embed, Generate
-from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.engine.runs import RESERVED_TOKENS
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
@@ -24,6 +23,7 @@ from rkllama_flask.generation.request import GenerationRequest
 from rkllama_flask.generation.segments import Prompt, Segment
 from rkllama_flask.generation.tokens import LONG, Tokenizer
 from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore
 
 MAX_STOPS = 64

@@ -20,7 +20,7 @@ from rkllama_flask.generation.following import TICK
 from rkllama_flask.generation.infill import fills_gaps
 from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.inference_config import LiveConfig
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 
 @dataclass(frozen=True)

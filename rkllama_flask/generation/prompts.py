@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.engine.mailbox import call_natively
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest, TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.continuing import continuing
 from rkllama_flask.generation.filling import Encode, Filling
@@ -25,6 +24,7 @@ from rkllama_flask.generation.tokens import KEPT, Tokenizer
 from rkllama_flask.generation.tool_calls import ToolCallParser
 from rkllama_flask.generation.tool_dialects.dialects import Dialect, detect_dialect
 from rkllama_flask.generation.written import Written
+from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.prefix import Content, content
 
 

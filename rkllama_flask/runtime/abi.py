@@ -23,7 +23,7 @@ from ctypes import (
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 Family = Literal["1.2", "1.3"]
 

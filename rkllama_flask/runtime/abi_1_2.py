@@ -13,7 +13,7 @@ from rkllama_flask.runtime.abi import (
     RKLLMPromptCacheParam,
     RKLLMTokenInput,
 )
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 
 class RKLLMParam(Structure):

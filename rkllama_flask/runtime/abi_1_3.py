@@ -26,7 +26,7 @@ from rkllama_flask.runtime.abi import (
     RKLLMPromptCacheParam,
     RKLLMTokenInput,
 )
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 RELEASE_OUTPUT = 2
 """Returned by a callback that has copied hidden states: the library frees them at once."""

@@ -28,7 +28,7 @@ from rkllama_flask.runtime.library import Library
 from rkllama_flask.runtime.log import listening
 from rkllama_flask.runtime.log_lines import ModelFacts, failure, prompt_tokens, read_facts, saved
 from rkllama_flask.runtime.run import EmbedResult, Run, RunStatistics
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 __all__ = ["Context", "ContextParameters", "EmbedResult", "ModelFacts", "RunStatistics"]
 

@@ -15,7 +15,6 @@ From 2 on the library prints prompts, so of known lines the known part leaves, a
 The thread touches nothing that gevent patches (no logging, no threading), and no more do `begin` and `collect`.
 """
 
-import _thread
 import atexit
 import ctypes
 import faulthandler
@@ -31,6 +30,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, ClassVar
 
+from rkllama_flask.native_threads import native_lock, start_native_thread
 from rkllama_flask.runtime.log_lines import known_part
 
 _KEPT_LINES = 2000
@@ -52,7 +52,7 @@ class RuntimeLog:
         self._lines: deque[bytes] = deque(maxlen=_KEPT_LINES)
         self._answers: SimpleQueue[list[bytes]] = SimpleQueue()
         self._ended: SimpleQueue[bool] = SimpleQueue()
-        self._lock = _native("allocate_lock")()  # between a last collect and the release
+        self._lock = native_lock()  # between a last collect and the release
         self._released = False
         self._undo: list[Callable[[], object]] = []
         self._libc = ctypes.CDLL(None)
@@ -113,7 +113,7 @@ class RuntimeLog:
         self._reading, self._writing = os.pipe()
         self._inode = os.fstat(self._writing).st_ino
         self._redirect_python()
-        _native("start_new_thread")(self._drain, ())
+        start_native_thread(self._drain)
         self._lead_in()
 
     def _lead_in(self) -> None:
@@ -244,11 +244,3 @@ def _reopened(stream: Any, fd: int) -> io.TextIOWrapper:
         errors=getattr(stream, "errors", None) or "backslashreplace",
         closefd=False,
     )
-
-
-def _native(name: str) -> Callable[..., Any]:
-    """A function of `_thread` as it was before gevent made threads and locks those of greenlets."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original("_thread", name)  # type: ignore[no-any-return]
-    return getattr(_thread, name)  # type: ignore[no-any-return]

@@ -147,7 +147,7 @@ def _answer(context: Any, prompt: str | list[int], max_tokens: int) -> Answer:
 def _sampling(model: Any) -> Any:
     """As the server has it for a request that says `temperature` 0."""
     from rkllama_flask.inference_config import LiveConfig
-    from rkllama_flask.runtime.sampling import Sampling
+    from rkllama_flask.sampling import Sampling
     from rkllama_flask.settings import Settings
 
     config = LiveConfig(Settings.from_environment().config_path).current()

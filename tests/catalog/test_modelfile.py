@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rkllama_flask.catalog.model import Modelfile
 from rkllama_flask.catalog.modelfile import ModelfileInvalid, Written, compose, inherit, parse, render
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 
 def test_all_words_are_understood() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Generate, JobState, Load, ModelSpec, Piece, Started, Unload
 from rkllama_flask.errors import Draining, ModelUnusable, QueueFull, RuntimeBusy, RuntimeFailed, TimedOut
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 from tests.engine.conftest import read, wait
 
 Model = Callable[..., ModelSpec]

@@ -1,20 +1,12 @@
 """Post from a native thread: complete, in order, without polling, and also for readers that stop to read."""
 
-from _thread import get_ident
 from collections.abc import Callable
 
 import gevent
 import pytest
 
-from rkllama_flask.engine import mailbox as mailbox_module
-from rkllama_flask.engine.mailbox import (
-    Empty,
-    GreenletMailbox,
-    Mailbox,
-    ThreadMailbox,
-    call_natively,
-    start_native_thread,
-)
+from rkllama_flask.engine.mailbox import Empty, GreenletMailbox, Mailbox, ThreadMailbox
+from rkllama_flask.native_threads import start_native_thread
 
 
 @pytest.fixture(params=[GreenletMailbox, ThreadMailbox])
@@ -77,21 +69,3 @@ def test_many_readers_get_what_is_theirs() -> None:
     natively(lambda: [one.put((number, turn)) for turn in range(20) for number, one in enumerate(mailboxes)])
     gevent.joinall(readers, timeout=10, raise_error=True)
     assert [reader.value for reader in readers] == [[(n, turn) for turn in range(20)] for n in range(50)]
-
-
-def test_only_where_greenlets_are_a_call_goes_to_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's thread has no event loop, and is not to get one."""
-    monkeypatch.setattr(mailbox_module, "under_gevent", lambda: True)
-    assert call_natively(get_ident) != get_ident()
-    found: list[int] = []
-    natively(lambda: found.extend([call_natively(get_ident), get_ident()]))
-    assert found[0] == found[1]
-
-
-def test_what_is_raised_on_another_thread_is_raised_here_and_written_nowhere(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(mailbox_module, "under_gevent", lambda: True)
-    with pytest.raises(ValueError, match="a client's words"):
-        call_natively(lambda: (_ for _ in ()).throw(ValueError("a client's words")))
-    assert capfd.readouterr().err == ""

@@ -18,7 +18,7 @@ from rkllama_flask.errors import (
 )
 from rkllama_flask.runtime.context import Context, RunStatistics
 from rkllama_flask.runtime.log import RuntimeLog
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 from tests.runtime.conftest import Collected
 
 SAMPLING = Sampling(

@@ -10,7 +10,7 @@ from rkllama_flask.api.anthropic.fields import Block, TextBlock, ThinkingBlock, 
 from rkllama_flask.api.context import services
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 _MODES = {"auto": "auto", "any": "required", "tool": "named", "none": "none"}
 

@@ -7,7 +7,7 @@ from rkllama_flask.api.context import services
 from rkllama_flask.api.openai.fields import Choice
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import GenerationRequest, Message, Tool, ToolCall, ToolChoice
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 
 _SAMPLING = (
     "temperature",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rkllama_flask.generation.request import JsonFormat, Message, Tool, ToolCall, ToolChoice
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 from tests.api.anthropic.reading import HI, WEATHER, ask, refuse
 from tests.api.conftest import Api
 

@@ -23,7 +23,7 @@ from rkllama_flask.generation.events import (
     Waiting,
 )
 from rkllama_flask.generation.request import JsonFormat, Message, Tool, ToolCall
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 from tests.api.ollama.conftest import OllamaApi
 from tests.api.ollama.reading import check_answer, read_answer, read_lines
 from tests.api.stub import finished, say

@@ -7,7 +7,7 @@ import pytest
 from rkllama_flask.errors import ContextLengthExceeded, RuntimeFailed
 from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted, Waiting
 from rkllama_flask.generation.request import UNLIMITED, JsonFormat, Message, ToolCall, ToolChoice
-from rkllama_flask.runtime.sampling import Sampling
+from rkllama_flask.sampling import Sampling
 from tests.api.conftest import Api
 from tests.api.openai.reading import read_chunks, read_events
 from tests.api.stub import finished, make_model, say

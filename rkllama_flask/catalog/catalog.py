@@ -168,6 +168,10 @@ class Catalog:
         if written.source is None:
             raise InvalidRequest("FROM is missing: name a model, or a file in the models folder", param="from")
         found = files.find(written.source)
+        if found is None and written.source.startswith("./"):  # no name begins so
+            raise InvalidRequest(
+                f"there is no file {written.source!r} in the models folder, and none was uploaded for it", param="from"
+            )
         return files.entry(found) if found else self._entry(written.source, param="from")
 
     def _current(self) -> Shelf:

@@ -176,6 +176,7 @@ def test_creations_that_are_refused(api: OllamaApi, fields: dict[str, Any], stat
         ({"model": "tiny", "from": "other"}, "not found"),
         ({"from": "/etc/passwd"}, "invalid"),
         ({"from": "../../etc/passwd"}, "invalid"),
+        ({"from": "./nope.gguf"}, "there is no file './nope.gguf' in the models folder"),
     ],
 )
 def test_refusals_say_what_is_wrong(api: OllamaApi, fields: dict[str, Any], part: str) -> None:

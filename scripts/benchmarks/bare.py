@@ -97,9 +97,11 @@ def _serve(pipe: Connection, subject: Subject) -> None:
     """The child: load, say how long it took, then answer prompts until the pipe is closed."""
     from rkllama_flask.errors import RkllamaError
     from rkllama_flask.runtime.context import Context, ContextParameters
+    from rkllama_flask.runtime.cpu_engine import announce_cpu_engine
     from rkllama_flask.runtime.library import Library
     from rkllama_flask.runtime.log import RuntimeLog
 
+    announce_cpu_engine()
     RuntimeLog.capture()
     try:
         library = Library.open(subject.library)

@@ -105,12 +105,14 @@ class Engine:
 
     # Any thread
 
-    def start(self, *, replace_process: Callable[[], None] | None = None, supervisor: str = "") -> None:
+    def start(
+        self, *, replace_process: Callable[[], None] | None = None, supervisor: str = "", first: Job | None = None
+    ) -> None:
         """Start the thread in this process, if it does not run yet.
 
         `replace_process` is called on a native thread when the runtime can't be trusted in this process any more;
         where it is given, somebody starts another process as soon as this one has ended. Under the same `supervisor`
-        that one goes on with the model that is loaded then.
+        that one goes on with the model that is loaded then. `first` is the job to begin with.
         """
         if replace_process is not None:
             self._replace_process = replace_process
@@ -120,6 +122,8 @@ class Engine:
                 return
             self._process = os.getpid()
             self._unsettled = True
+        if first is not None:
+            self._queue.put(first)
         # A native thread that calls back into a finished interpreter hangs or dies: it must be gone before the exit.
         RuntimeLog.capture()
         atexit.register(self.close)

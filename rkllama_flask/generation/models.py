@@ -83,26 +83,33 @@ class Models:
                 found.setdefault(alias, self._catalog.find(name))
         return found
 
-    def choose(self, name: str | None) -> Model:
+    def choose(self, name: str | None, *, writes: bool = False) -> Model:
         """The model of this name; without one the loaded model, else the default, else the only one on disk.
 
-        While one is being loaded or restored it waits for that. Raises ModelNotFound, or InvalidRequest where the
-        request has to name one.
+        Where it has to be one that `writes`, those that only make embeddings don't count without their name. While one
+        is being loaded or restored it waits for that. Raises ModelNotFound, or InvalidRequest where the request has to
+        name one.
         """
+
+        def suits(model: Model) -> bool:
+            return not writes or "completion" in facts.capabilities(model)
+
         if name:
             return self.find(name)
         ready = self.status().ready  # asked first: what is restored meanwhile must not be missed
         for resident in self.resident():
-            return resident.model
+            if suits(resident.model):
+                return resident.model
         if self._default_model:
             return self._catalog.find(self._default_model)
-        models = self._catalog.list()
+        models = [model for model in self._catalog.list() if suits(model)]
         if len(models) == 1:
             return models[0]
         if not ready:
             self._wait(Settle())
             for resident in self.resident():
-                return resident.model
+                if suits(resident.model):
+                    return resident.model
         raise InvalidRequest("Name a model: none is loaded and there is no default.", param="model")
 
     def resident(self) -> list[Resident]:
@@ -175,18 +182,21 @@ class Models:
         `replace_process` ends this process so that its supervisor starts another; called on a native thread.
         `supervisor` is the same text in all processes of one supervisor.
         """
-        self._engine.start(replace_process=replace_process, supervisor=supervisor)
+        self._engine.start(replace_process=replace_process, supervisor=supervisor, first=self._load_of_default())
         for alias, name in self._aliases.items():
             self._expect(name, f"MODEL_ALIASES: '{alias}' answers nothing")
         if self._fallback_model:
             self._expect(self._fallback_model, "FALLBACK_MODEL answers nothing")
-        if self._default_model and not self._engine.resident:
-            try:
-                model = self._catalog.find(self._default_model)
-            except RkllamaError as error:  # the others can be used all the same
-                self._on_warning(f"DEFAULT_MODEL is not loaded: {error}")
-            else:
-                self._engine.submit(Load(spec=self._spec(model), keep_alive=math.inf, only_first=True))
+
+    def _load_of_default(self) -> Load | None:
+        if not self._default_model:
+            return None
+        try:
+            model = self._catalog.find(self._default_model)
+        except RkllamaError as error:  # the others can be used all the same
+            self._on_warning(f"DEFAULT_MODEL is not loaded: {error}")
+            return None
+        return Load(spec=self._spec(model), keep_alive=math.inf, only_first=True)
 
     def _expect(self, name: str, otherwise: str) -> None:
         try:

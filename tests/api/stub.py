@@ -86,7 +86,7 @@ class StubInference:
     crashes: int = 0
     caches: Any = field(default_factory=lambda: SimpleNamespace(used_bytes=0, max_bytes=0))
 
-    def choose(self, name: str | None) -> Model:
+    def choose(self, name: str | None, *, writes: bool = False) -> Model:
         if name:
             return self.catalog.find(name)
         if self.loaded:

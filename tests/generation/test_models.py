@@ -1,5 +1,6 @@
 """Which model answers to a name, and how long an answer may be when nobody says."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import pytest
 
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.engine.engine import Engine
-from rkllama_flask.errors import ContextLengthExceeded, ModelNotFound
+from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
 from rkllama_flask.generation.events import Finished
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.generation.request import UNLIMITED, GenerationRequest
 from rkllama_flask.inference_config import DEFAULT_MAX_NEW_TOKENS, LiveConfig
+from tests.catalog.gguf_files import gguf_bytes
 from tests.conftest import scripted_library
 
 Make = Callable[..., Inference]
@@ -52,6 +54,16 @@ def test_an_unknown_name_is_answered_by_no_other_model(make: Make) -> None:
     for find in (inference.find, inference.choose):
         with pytest.raises(ModelNotFound, match="gpt-4o-mini"):
             find("gpt-4o-mini")
+
+
+def test_without_a_name_text_is_not_asked_of_a_model_that_only_makes_embeddings(make: Make, tmp_path: Path) -> None:
+    inference = make()
+    shutil.rmtree(tmp_path / "models" / "two-16k")
+    encoder = gguf_bytes({"general.architecture": "bert", "bert.context_length": 512})
+    (tmp_path / "models" / "minilm.gguf").write_bytes(encoder)
+    assert inference.choose(None, writes=True).name == "one"
+    with pytest.raises(InvalidRequest, match="Name a model"):
+        inference.choose(None)
 
 
 def test_an_alias_is_a_further_name(make: Make) -> None:

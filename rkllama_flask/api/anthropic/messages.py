@@ -65,7 +65,7 @@ def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
     """The neutral request for checked fields. Raises what is wrong between fields, ModelNotFound."""
     tools, tool_choice = tools_of(fields)
     return GenerationRequest(
-        model=services().inference.choose(fields.get("model")),
+        model=services().inference.choose(fields.get("model"), writes=True),
         messages=messages_of(fields),
         tools=tools,
         tool_choice=tool_choice,

@@ -71,7 +71,7 @@ def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
     tools, tool_choice = tools_of(fields)
     thinking, template_arguments = thinking_of(fields)
     return GenerationRequest(
-        model=services().inference.choose(fields.get("model")),
+        model=services().inference.choose(fields.get("model"), writes=True),
         messages=messages_of(fields["messages"]),
         tools=tools,
         tool_choice=tool_choice,

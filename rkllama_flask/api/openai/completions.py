@@ -36,7 +36,7 @@ def create_completion() -> Response:
 
 
 def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response:
-    model = services().inference.choose(fields.get("model"))
+    model = services().inference.choose(fields.get("model"), writes=True)
     prompts: tuple[Prompt, ...] = fields["prompt"]
     per_prompt: int = fields["n"]
     count = len(prompts) * per_prompt

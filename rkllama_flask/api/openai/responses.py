@@ -85,7 +85,7 @@ def _request(fields: Mapping[str, Any]) -> GenerationRequest:
     thinking, template_arguments = thinking_of(fields)
     instructions = fields.get("instructions")
     return GenerationRequest(
-        model=services().inference.choose(fields.get("model")),
+        model=services().inference.choose(fields.get("model"), writes=True),
         messages=(*((Message("system", instructions),) if instructions else ()), *messages_of(fields["input"])),
         tools=tools,
         tool_choice=tool_choice,

@@ -189,7 +189,7 @@ class JobQueue:
         """Seconds until these and what runs are done, as far as has been measured."""
         left = 0.0
         if self._job is not None:
-            left = max(0.0, self._speeds.seconds(self._job) - (time.monotonic() - self._job_began))
+            left = self._speeds.left(self._job, time.monotonic() - self._job_began)
         return left + sum(map(self._speeds.seconds, jobs))
 
     def _take_back(self, job: Job) -> bool:

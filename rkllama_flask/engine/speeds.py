@@ -1,5 +1,6 @@
 """How fast each model has been, to say how long a job will take and what is slow without being stuck."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,11 +51,8 @@ class Speeds:
     def seconds(self, job: Job) -> float:
         """How long a job will take, its model being loaded; 0 where nothing has been measured."""
         if isinstance(job, Generate):
-            speed = self.of(job.spec)
-            answer = speed.answer_tokens or 0.0
-            if job.max_tokens is not None:
-                answer = min(answer, job.max_tokens)
-            return (length(job.prompt) * (speed.prefill_ns or 0.0) + answer * (speed.decode_ns or 0.0)) / 1e9
+            answer = self.of(job.spec).answer_tokens or 0.0
+            return self._answer(job, answer if job.max_tokens is None else min(answer, job.max_tokens))
         if isinstance(job, Embed):
             return sum(map(length, job.prompts)) * (self.of(job.spec).prefill_ns or 0.0) / 1e9
         if isinstance(job, SaveCache):
@@ -62,6 +60,21 @@ class Speeds:
         if isinstance(job, Load):
             return (self.of(job.spec).load_ns or 0.0) / 1e9
         return 0.0
+
+    def left(self, job: Job, taken: float) -> float:
+        """How long a job will go on that has taken so many seconds.
+
+        One that takes longer than expected will take as long again, or as long as its token limit lets it.
+        """
+        left = self.seconds(job) - taken
+        if left >= 0 or not isinstance(job, Generate) or self.of(job.spec).decode_ns is None:
+            return max(0.0, left)
+        most = math.inf if job.max_tokens is None else self._answer(job, job.max_tokens)
+        return max(0.0, min(taken, most - taken))
+
+    def _answer(self, job: Generate, tokens: float) -> float:
+        speed = self.of(job.spec)
+        return (length(job.prompt) * (speed.prefill_ns or 0.0) + tokens * (speed.decode_ns or 0.0)) / 1e9
 
 
 def length(prompt: str | Sequence[int]) -> int:

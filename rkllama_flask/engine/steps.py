@@ -24,11 +24,15 @@ _AGAIN = Sampling(temperature=0.9, top_k=40)
 
 
 class Step(NamedTuple):
-    """A run: its whole prompt, and how many tokens it may have at most. `again`: what it said last would not do."""
+    """A run: its whole prompt, and how many tokens it may have at most. `again`: what it said last would not do.
+
+    `too_long`: where it reaches its limit the whole answer ends there, with `length`.
+    """
 
     prompt: str | Sequence[int]
     max_tokens: int | None = None
     again: bool = False
+    too_long: bool = False
 
 
 class Steps(Protocol):
@@ -150,7 +154,8 @@ class SteppedAnswer:
         self._cut_tokens = run.tokens
         if not self._is_over():
             run.close()
-            if not run.enough and (run.tokens == left or self._is_full(step, statistics, run.tokens)):
+            cut = run.tokens == left or (step.too_long and run.tokens == step.max_tokens)
+            if not run.enough and (cut or self._is_full(step, statistics, run.tokens)):
                 self.end = "length"
             else:
                 self._worked += run.tokens

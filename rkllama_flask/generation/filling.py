@@ -12,12 +12,19 @@ Encode = Callable[[Sequence[Segment]], tuple[str | Sequence[int], int | None]]
 """What the runtime gets for the prompt with these segments behind it, and how many tokens that is, if it is known."""
 
 
+MOST_TEXT = 2048
+"""Tokens of one text in JSON where nobody has limited it: about three pages of prose."""
+
+
 class Filling:
     """Steps made of a script that fills `written`. The whole is cut into tokens anew for each step, so that the model
     reads text as it would have written it, wherever its words and the server's meet.
+
+    A text without a length of its own that is longer than `text_limit` tokens ends the answer as too long.
     """
 
-    def __init__(self, script: Script, written: Written, encode: Encode) -> None:
+    def __init__(self, script: Script, written: Written, encode: Encode, *, text_limit: int | None = None) -> None:
+        self._text_limit = text_limit
         self._script = script
         self._written = written
         self._encode = encode
@@ -32,6 +39,8 @@ class Filling:
     def step(self) -> Step | None:
         if self._slot is None:
             return None
+        if self._slot.open_ended and self._text_limit:
+            return Step(self._content, self._text_limit, self._slot.again, too_long=True)
         return Step(self._content, self._slot.max_tokens, self._slot.again)
 
     @property

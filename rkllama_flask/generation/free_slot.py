@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from rkllama_flask.generation.arriving import ArrivingText, Reading
 from rkllama_flask.generation.lenient_json import LenientJson
+from rkllama_flask.generation.repetition import RepeatingText
 from rkllama_flask.generation.slots import Slot
 
 _FIRST = {"object": "{", "array": "[", "string": '"'}
@@ -20,7 +21,8 @@ class FreeSlot(Slot):
     """One JSON value of the model's own making, mended to strict JSON; `write` gets it piece by piece.
 
     The value is of these `kinds` (JSON types). `begun` is what the prompt has of it already; where the model begins
-    all over again, that does no harm. `complete` says that it ended by itself.
+    all over again, that does no harm. `complete` says that it ended by itself: where it only repeats itself it is
+    ended.
     """
 
     complete = False
@@ -31,10 +33,15 @@ class FreeSlot(Slot):
         self._begun = begun
         self._begins = _beginnings(kinds)
         self._text = ArrivingText()
+        self._repeating = RepeatingText()
         self._reader = self._read()
         self.found = False
 
     def feed(self, text: str) -> None:
+        for count, character in enumerate(text, 1):
+            if self._repeating.add(character):
+                text, self.done = text[:count], True
+                break
         if self._begun and text.strip():
             begun, self._begun = self._begun, ""
             afresh = {"{": "{`", "[": "[`"}.get(begun[0], "")

@@ -2,9 +2,9 @@
 
 Rules where a schema leaves a choice: required members are always written, in the schema's order, others where the model
 goes on to write them. An array goes on while the model says so, to DEFAULT_MOST_ITEMS where the schema has no limit,
-and not when the same text or object has come SAME_ITEMS times running. A string is cut at its maxLength. A number
-outside its bounds, or with a fraction where it must be whole, is asked for again, and then becomes the nearest that
-will do. A choice is decided by what the model says, and where it says none of the options it is the nearest.
+and not when its items only repeat each other. A string is cut at its maxLength, and where it only repeats itself. A
+number outside its bounds, or with a fraction where it must be whole, is asked for again, and then becomes the nearest
+that will do. A choice is decided by what the model says, and where it says none of the options it is the nearest.
 """
 
 import json
@@ -26,13 +26,11 @@ from rkllama_flask.generation.json_shapes import (
     Union,
 )
 from rkllama_flask.generation.json_values import ATTEMPTS, Script, ValueFilling, blank
+from rkllama_flask.generation.repetition import only_repeats
 from rkllama_flask.generation.slots import ChoiceSlot, PeekSlot, Slot
 from rkllama_flask.generation.written import Written
 
 DEFAULT_MOST_ITEMS = 64
-SAME_ITEMS = 3
-"""Texts or objects in a row that are the same, after which an array ends."""
-
 MAX_DEPTH = 48
 
 MAX_VALUES = 10_000
@@ -87,7 +85,7 @@ class JsonFilling:
         seen: list[str] = []
         said: list[str] = []
         for count in range(most):
-            if count >= max(array.least, 1) and (_loops(said) or not (yield from self._goes_on())):
+            if count >= max(array.least, 1) and (only_repeats(said) or not (yield from self._goes_on())):
                 break
             start = len(self._written.segments)
             place = self._written.hold() if array.unique else None
@@ -252,12 +250,6 @@ class JsonFilling:
         """The values of a required member that has but a few strings."""
         shape = self._shapes.of(member.part) if member and member.required else None
         return shape.texts if isinstance(shape, Options) and all(text[0] == '"' for text in shape.texts) else ()
-
-
-def _loops(items: Sequence[str]) -> bool:
-    """Whether the last items are one text or object again and again, which small models don't leave by themselves."""
-    last = items[-SAME_ITEMS:]
-    return len(last) == SAME_ITEMS and len(set(last)) == 1 and last[0][:1] in ('"', "{")
 
 
 def _own_keys(objects: Sequence[Object]) -> list[str | None]:

@@ -45,6 +45,7 @@ class String:
     max_length: int | None
     format: str | None
     checked: bool
+    min_length: float = 0
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ class Shapes:
         if kind == "string":
             checked = any(part.get(key) for key in ("minLength", "pattern", "format"))
             longest = part.get("maxLength")
-            return String(part, None if longest is None else int(longest), part.get("format"), checked)
+            shortest = part.get("minLength", 0)
+            return String(part, None if longest is None else int(longest), part.get("format"), checked, shortest)
         if kind in ("number", "integer"):
             return _number(part, integer=kind == "integer")
         if kind == "object":

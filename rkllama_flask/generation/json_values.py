@@ -15,6 +15,9 @@ from rkllama_flask.generation.written import Written
 ATTEMPTS = 3
 """How often the model is asked for a value that has to be more than of its type."""
 
+MOST_CHOICES = 32
+"""Whole numbers from a lowest to a highest that are a choice like those of an enum: grades, months, hours."""
+
 _MOST_CUT = 64
 """Characters of a text whose beginnings are tried."""
 
@@ -59,7 +62,7 @@ class ValueFilling:
             return
         for attempt in range(ATTEMPTS):
             pieces: list[str] = []
-            slot = StringSlot(pieces.append, max_length=string.max_length)
+            slot = StringSlot(pieces.append, max_length=string.max_length, min_length=string.min_length)
             slot.again = attempt > 0
             yield slot
             text = self._fitting(json.loads('"' + "".join(pieces) + '"'), string)
@@ -102,14 +105,14 @@ class ValueFilling:
 
     def number(self, number: Number, lead: str, path: str) -> Script:
         self._written.fix(lead.rstrip())
+        said: int | float | None = number.lowest if _is_choice(number) else None
         for attempt in range(ATTEMPTS):
             slot = NumberSlot()
             slot.again = attempt > 0
             yield slot
-            if slot.value is None:
-                continue
-            value = _within(slot.value, number)
-            if value != slot.value and attempt < ATTEMPTS - 1:
+            said = said if slot.value is None else slot.value
+            value = None if said is None else _within(said, number)
+            if value is None or (value != slot.value and attempt < ATTEMPTS - 1):
                 continue
             if self._checker.problem(value, number.part) is None:
                 self._written.say(blank(lead) + json.dumps(value), ahead=slot.ahead)
@@ -149,6 +152,11 @@ def _without(begun: str, write: Callable[[str], None]) -> Callable[[str], None]:
         write(piece[skipped:])
 
     return rest
+
+
+def _is_choice(number: Number) -> bool:
+    """Whether it is one of a few, so that like an enum it has an answer in any case."""
+    return number.integer and number.highest - number.lowest < MOST_CHOICES
 
 
 def _within(value: int | float, number: Number) -> int | float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest, TemplateFailed, UnsupportedRequest
 from rkllama_flask.generation.continuing import continuing
-from rkllama_flask.generation.filling import Encode, Filling
+from rkllama_flask.generation.filling import MOST_TEXT, Encode, Filling
 from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
 from rkllama_flask.generation.generation import Parser
 from rkllama_flask.generation.infill import infill
@@ -98,7 +98,8 @@ class Prompts:
                 return self._encode(whole, request.model, tokenizer, context=request.context)
 
             behind = continuing(prompt, encode, tokenizer)
-            built = _in_steps(built, script, behind, thoughts_open=thinks if may_think else None)
+            thoughts_open = thinks if may_think else None
+            built = _in_steps(built, script, behind, text_limit=_text_limit(request), thoughts_open=thoughts_open)
         rest = after_system(request.messages)
         if request.context or not rest:
             return built
@@ -163,7 +164,7 @@ class Prompts:
             encode = _behind(request.prompt, tokenizer)
         parser = _json_output(request)
         built = BuiltPrompt(*encode(()), None, parser)
-        return _in_steps(built, parser.script, encode) if parser else built
+        return _in_steps(built, parser.script, encode, text_limit=_text_limit(request)) if parser else built
 
     @staticmethod
     def _encode(
@@ -226,11 +227,18 @@ def _behind(ids: Sequence[int], tokenizer: Tokenizer | None) -> Encode:
     return encode
 
 
+def _text_limit(request: GenerationRequest) -> int | None:
+    """Of a text in JSON, in tokens; None where the client or the model's file has limited the whole answer."""
+    limited = request.max_tokens is not None or request.model.modelfile.max_tokens is not None
+    return None if limited else MOST_TEXT
+
+
 def _in_steps(
     built: BuiltPrompt,
     script: Callable[[Written], Script],
     encode: Encode,
     *,
+    text_limit: int | None,
     thoughts_open: bool | None = None,
 ) -> BuiltPrompt:
     """The prompt of an answer that a script writes with the model, behind thoughts if `thoughts_open` is no None."""
@@ -242,7 +250,7 @@ def _in_steps(
         yield from script(written)
 
     try:
-        steps = Filling(whole(), written, encode)
+        steps = Filling(whole(), written, encode, text_limit=text_limit)
     except AnswerUnfit as error:  # no model has been asked yet: it is the schema's fault
         raise InvalidRequest(f"The JSON Schema can't be used: {error.message}") from error
     assert steps.step is not None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from rkllama_flask.generation.lenient_json import BLANK
+from rkllama_flask.generation.repetition import RepeatingText
 
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]+')
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
@@ -23,9 +24,13 @@ _YES_AND_NO = {"yes": "true", "1": "true", "on": "true", "no": "false", "0": "fa
 
 
 class Slot:
-    """One run. `max_tokens` bounds it, `again` says that its last answer at this place would not do."""
+    """One run. `max_tokens` bounds it, `again` says that its last answer at this place would not do.
+
+    `open_ended`: nothing but its own end says how long it is.
+    """
 
     max_tokens: int | None = None
+    open_ended = False
     again = False
     done = False
     ahead = ""
@@ -41,13 +46,17 @@ class Slot:
 class StringSlot(Slot):
     """The inside of a JSON string, up to its closing quote; `write` gets it piece by piece, correctly escaped.
 
-    It is cut at `max_length` characters. A line break ends it where JSON goes on behind, and is text otherwise.
+    It is cut at `max_length` characters, and where it only repeats itself once it has `min_length`. A line break ends
+    it where JSON goes on behind, and is text otherwise.
     """
 
-    def __init__(self, write: Callable[[str], None], *, max_length: int | None = None) -> None:
+    def __init__(self, write: Callable[[str], None], *, max_length: int | None = None, min_length: float = 0) -> None:
         self._write = write
         self._room = max_length
+        self._missing = min_length
         self._text = ""
+        self._repeating = RepeatingText()
+        self.open_ended = max_length is None
 
     def feed(self, text: str) -> None:
         self._text += text
@@ -100,6 +109,13 @@ class StringSlot(Slot):
             if characters > self._room:
                 source, characters = source[: self._room], self._room
             self._room -= characters
+        plain = source[0] != "\\"
+        for count, character in enumerate(source if plain else json.loads(f'"{written or source}"'), 1):
+            self._missing -= 1
+            if self._repeating.add(character) and self._missing <= 0:
+                source = source[:count] if plain else source
+                self._close("")
+                break
         self._text = self._text[len(source) :]
         self._write(source if written is None else written)
 

@@ -25,6 +25,7 @@ class Listed:
         self.limits = (*limits, *[None] * len(prompts))
         self.between = between
         self.again = again
+        self.too_long = False
         self.tokens: int | None = None
         self.threads: set[int] = set()
         self._place = 0
@@ -34,7 +35,7 @@ class Listed:
     def step(self) -> Step | None:
         if self._place >= len(self.prompts):
             return None
-        return Step(self.prompts[self._place], self.limits[self._place], self.again)
+        return Step(self.prompts[self._place], self.limits[self._place], self.again, self.too_long)
 
     def feed(self, text: str) -> bool:
         said, stop, _ = text.partition(".")
@@ -85,6 +86,13 @@ def test_each_run_has_its_limit_and_the_answer_has_one_too(engine: Engine, model
     assert (result.reason, result.generated_tokens) == ("length", 30)
     assert text.startswith("w0 w1|w0 w1 w2")
     assert not text.endswith("|")
+
+
+def test_a_run_that_is_too_long_at_its_limit_ends_the_whole_answer(engine: Engine, model: Model) -> None:
+    steps = Listed("<<script tokens=2>>", "<<script tokens=50>>", "<<script text=never>>", limits=(3, 3))
+    steps.too_long = True
+    text, result = read(submitted(engine, model(), steps))
+    assert (text, result.reason) == ("w0 w1|w0 w1 w2", "length")
 
 
 def test_what_is_fixed_counts_for_the_limit_and_goes_out_only_within_it(engine: Engine, model: Model) -> None:

@@ -1,5 +1,6 @@
 """How answers that are written with the model look to the runtime, and what comes before them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from rkllama_flask.catalog.model import Model, Modelfile
 from rkllama_flask.errors import UnsupportedRequest
 from rkllama_flask.generation.continuing import continuing
 from rkllama_flask.generation.events import Reasoning, Text
+from rkllama_flask.generation.filling import MOST_TEXT
 from rkllama_flask.generation.prompts import BuiltPrompt, Prompts
 from rkllama_flask.generation.reasoning import ReasoningSplitter
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolChoice
@@ -52,6 +54,21 @@ def said(prompt: BuiltPrompt, *words: str) -> str:
         text += steps.take()
     assert steps.step is None
     return text
+
+
+def test_a_text_without_a_length_is_bounded_where_nobody_has_limited_the_answer(model: Model) -> None:
+    short = JsonFormat({"type": "string", "maxLength": 9})
+    of_file = replace(model, modelfile=Modelfile(max_tokens=500))
+    for fields, limit in (
+        ({}, MOST_TEXT),
+        ({"max_tokens": 5000}, None),
+        ({"model": of_file}, None),
+        ({"format": short}, None),
+        ({"format": JsonFormat(None)}, None),
+    ):
+        step = built(**{"model": model} | fields).steps.step  # type: ignore[arg-type, union-attr]
+        assert step is not None
+        assert (step.max_tokens, step.too_long) == (limit, limit is not None)
 
 
 def test_each_step_is_the_whole_text_cut_anew_and_counted(model: Model) -> None:

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest
-from rkllama_flask.generation.json_filling import DEFAULT_MOST_ITEMS, SAME_ITEMS
+from rkllama_flask.generation.json_filling import DEFAULT_MOST_ITEMS
 from rkllama_flask.generation.json_schema import KINDS
-from rkllama_flask.generation.json_values import ATTEMPTS
+from rkllama_flask.generation.json_values import ATTEMPTS, MOST_CHOICES
+from rkllama_flask.generation.repetition import COUNTED_ITEMS, LEAST_CHARACTERS, REPEATED_ITEMS
 from tests.generation.filled import filled, steps_for
 
 COLOUR = {"enum": ["red", "green", "grey"]}
@@ -82,6 +83,21 @@ def test_a_string_is_cut_at_its_greatest_length():
     assert value_of(schema, "abcdef", 'a\\nb"') == {"a": "abc", "b": "a\nb"}
 
 
+def test_a_string_in_which_the_model_only_repeats_itself_is_closed_behind_a_whole_repetition():
+    schema = object_of(a={"type": "string"}, b={"type": "integer"})
+    for cut in (lambda text: [text], list, lambda text: re.findall(r"(?s).{1,7}", text)):
+        said = ["Once there was: " + r"a \"gem\" and\n" * 200, "7}"]
+        found = value_of(schema, *said, cut=cut)
+        assert re.fullmatch(r'Once there was: (a "gem" and\n)+', found["a"])
+        assert LEAST_CHARACTERS <= len(found["a"].removeprefix("Once there was: ")) < LEAST_CHARACTERS + 12
+        assert found["b"] == 7
+
+
+def test_a_string_that_has_to_be_long_may_repeat_itself_until_it_is():
+    schema = {"type": "string", "minLength": 2 * LEAST_CHARACTERS, "maxLength": 3 * LEAST_CHARACTERS}
+    assert value_of(object_of(a=schema), "ab" * 2000) == {"a": "ab" * LEAST_CHARACTERS}
+
+
 def test_a_string_streams_while_it_is_said_unless_it_has_to_be_checked_first():
     sent = []
     plain = {"type": "string"}
@@ -125,6 +141,7 @@ def test_what_the_model_can_not_be_brought_to_is_an_error_and_says_where():
     for part, said in (
         ({"type": "string", "format": "email"}, 'nobody"'),
         ({"type": "integer"}, "many\n"),
+        ({"type": "integer", "minimum": 0, "maximum": MOST_CHOICES}, "many\n"),
         ({"type": "number", "exclusiveMinimum": 0}, "0,"),
         ({"type": "object", "additionalProperties": {"type": "integer"}}, '"x": "y"}'),
     ):
@@ -140,6 +157,21 @@ def test_what_the_model_can_not_be_brought_to_is_an_error_and_says_where():
 
 
 # Numbers
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "value"),
+    [
+        ({"minimum": 3, "maximum": 5}, ["none\n"] * ATTEMPTS, 3),
+        ({"minimum": 3, "maximum": 5}, [" 9,", "none\n", "none\n"], 5),
+        ({"minimum": 3, "maximum": 12, "multipleOf": 5}, [""] * ATTEMPTS, 5),
+        ({"exclusiveMinimum": 0, "exclusiveMaximum": MOST_CHOICES + 1}, ["}"] * ATTEMPTS, 1),
+        ({"minimum": 10}, [" 2,", "none\n", "none\n"], 10),
+        ({}, [" 2.5,", "none\n", "none\n"], 2),
+    ],
+)
+def test_an_integer_of_a_few_is_the_nearest_that_was_said_and_else_the_lowest(schema, said, value):
+    assert value_of(object_of(a={"type": "integer", **schema}), *said) == {"a": value}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +274,10 @@ def test_an_array_keeps_its_limits_whatever_the_model_wants():
 
 def test_an_array_ends_where_the_model_only_repeats_itself():
     words = {"type": "array", "items": {"type": "string"}}
-    assert json.loads(filled(words, lambda prompt: '["' if not prompt else 'again", ')[0]) == ["again"] * SAME_ITEMS
+    said = filled(words, lambda prompt: '["' if not prompt else 'again", ')[0]
+    assert json.loads(said) == ["again"] * REPEATED_ITEMS
+    said = filled(words, lambda prompt: '["' if not prompt else f'Gemstone {prompt.count(",") + 21}", ')[0]
+    assert len(json.loads(said)) == COUNTED_ITEMS
     assert value_of({**words, "minItems": 5, "maxItems": 5}, *['again", '] * 5) == ["again"] * 5
 
 
@@ -368,6 +403,13 @@ def test_else_objects_are_told_apart_by_a_key_of_their_own():
 def test_a_free_object_is_mended_and_ends_where_it_ends(said, value):
     for cut in (lambda text: [text], list):
         assert value_of(None, said, cut=cut) == value
+
+
+def test_a_free_value_in_which_the_model_only_repeats_itself_is_ended_and_mended():
+    for said, cut in (('"a": [' + "[0, 1], " * 500, list), (" " * 5000, lambda text: [text])):
+        text, output, _ = filled({"type": "object"}, [said], cut=cut)
+        assert output.problem is None
+        assert len(text) < LEAST_CHARACTERS + 20
 
 
 def test_a_free_value_within_an_object_is_asked_for_again_until_it_is_valid():

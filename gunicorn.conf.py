@@ -105,10 +105,7 @@ def _guard(server):
 
 
 def when_ready(server):
-    from rkllama_flask.banner import banner
-
     _guard(server)
-    print(banner(_settings), flush=True)
 
 
 def pre_request(worker, req):
@@ -141,6 +138,10 @@ def post_fork(server, worker):
 
 
 def post_worker_init(worker):
+    if worker.age == 1:  # here and not in the master, which would hold what it imports for ever
+        from rkllama_flask.banner import banner
+
+        print(banner(_settings), flush=True)
     gc.collect()
     gc.freeze()  # a full collection stops every stream for tens of ms; what was loaded at the start need not be in it
     sys.setswitchinterval(0.001)  # seconds the runtime's callback may have to wait for busy Python code

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 LONGEST_PIECE = 500
 LEAST_TIMES = 4
-LEAST_CHARACTERS = 800
+LEAST_CHARACTERS = 600
 """A text that ends with one piece of up to LONGEST_PIECE characters LEAST_TIMES in a row, or as often as makes
 LEAST_CHARACTERS, says nothing more. Refrains, rules of tables and "ha ha ha" are shorter."""
 

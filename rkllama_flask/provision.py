@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.facts import capabilities
 from rkllama_flask.progress import take_step
 from rkllama_flask.settings import ROOT, Settings, SettingsError
 
@@ -33,9 +35,9 @@ class ProvisionFailed(Exception):
 def provide(settings: Settings) -> None:
     """Install, build and copy what is missing. On a board that is nothing, unless a .gguf model lies there."""
     on_board = settings.rkllm_lib_path is not None
-    if not on_board or _has_model(settings.models_dir, ".gguf"):
+    if not on_board or any(settings.models_dir.glob("**/*.gguf")):
         _provide_runtime()
-    if not on_board and not _has_model(settings.models_dir, ".gguf", ".rkllm"):
+    if not on_board and not can_chat(settings.models_dir):
         take_step("Installing the small model", lambda: _copy_model(settings.models_dir))
 
 
@@ -56,8 +58,9 @@ def _provide_runtime() -> None:
     take_step(f"Building the CPU runtime{patience}", lambda: _run(build, "cpu", "--family", "1.3"))
 
 
-def _has_model(models_dir: Path, *endings: str) -> bool:
-    return any(path.suffix in endings for path in models_dir.glob("**/*"))
+def can_chat(models_dir: Path) -> bool:
+    """Whether one of the models there writes; one that only makes embeddings leaves a new user without an answer."""
+    return any("completion" in capabilities(model) for model in Catalog(models_dir).list())
 
 
 def _copy_model(models_dir: Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,27 @@ def start_server(
             server.stop()
             raise AssertionError(f"the server did not start:\n{server.log}")
         time.sleep(0.05)
+
+
+def wait_for(condition: Callable[[], object], seconds: float, server: Server) -> float:
+    """The seconds until it holds."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, server.log
+        time.sleep(0.01)
+    return time.monotonic() - begun
+
+
+def processes(module: str, server: Server) -> int:
+    """How many processes run this module for a server."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        count += module.encode() in command and str(server.folder).encode() in command
+    return count
 
 
 def free_port() -> int:

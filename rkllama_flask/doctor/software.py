@@ -1,7 +1,6 @@
 """The runtime library, the models against it, memory, address, configuration, disk."""
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.doctor.finding import Finding, Level
 from rkllama_flask.errors import LibraryUnusable, RkllamaError
 from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.listening import check_address
 from rkllama_flask.runtime.library import family_of, find_version
-from rkllama_flask.settings import Settings
+from rkllama_flask.settings import Settings, SettingsError
 
 DOMAIN = 4 << 30
 """Bytes that one memory domain of the NPU addresses; all models are put into the first."""
@@ -153,15 +153,13 @@ def examine_address(settings: Settings) -> Finding:
         if folder.is_dir():
             return Finding(Level.OK, "address", f"{settings.address}: no server runs")
         return Finding(Level.ERROR, "address", f"there is no folder {folder}", f"mkdir {folder}, or change HOST.")
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.host, settings.port))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        do = f"Set another PORT, or stop what uses it (sudo ss -tlnp sport = :{settings.port})."
-        return Finding(Level.ERROR, "address", f"{settings.address} can't be used: {reason}", do)
+        check_address(settings.host, settings.port)
+    except SettingsError as error:
+        found, _, do = str(error).partition(". ")
+        return Finding(
+            Level.ERROR, "address", found, do or f"sudo ss -tlnp sport = :{settings.port} shows who uses it."
+        )
     return Finding(Level.OK, "address", f"{settings.address} is free: no server runs")
 
 

@@ -16,9 +16,10 @@ import requests
 
 from tests.conftest import scripted_library
 from tests.hub import Hub, serve_hub
-from tests.serving import Server, start_server
+from tests.serving import Server, processes, start_server
 
 REPO = "org/Qwen3-0.6B-rkllm"
+PULL = "rkllama_flask.catalog.pull"
 FILE = "Qwen3-0.6B-rk3588-w8a8.rkllm"
 WEIGHTS = random.Random(2).randbytes(1_000_000)
 UNKNOWN = "pull model manifest: file does not exist"
@@ -151,9 +152,9 @@ def test_a_pull_ends_when_all_have_left_and_goes_on_when_one_comes_back(server: 
     assert hub.held.wait(30)
     first.close()
     workshop = Path(server.folder, "models")
-    assert not wait_until(lambda: children(server) == 0, seconds=2)  # the second one still waits
+    assert not wait_until(lambda: processes(PULL, server) == 0, seconds=2)  # the second one still waits
     second.close()
-    assert wait_until(lambda: children(server) == 0)
+    assert wait_until(lambda: processes(PULL, server) == 0)
     assert names(server) == ["scripted:latest"]
     assert [path.name[:6] for path in workshop.iterdir() if path.is_dir()] == [".pull-"]
     hub.release.set()
@@ -180,7 +181,7 @@ def test_a_server_that_stops_says_so_and_leaves_no_process(serve: Serve, hub: Hu
         thread.start()
         assert steps(response)[-1]["error"].startswith("The server is stopping.")
         thread.join()
-    assert children(server) == 0
+    assert processes(PULL, server) == 0
 
 
 # Errors
@@ -245,18 +246,6 @@ def test_without_the_hub_a_model_that_is_here_stays_usable(serve: Serve, hub: Hu
     refused = offline.post("/api/pull", {"model": "org/other", "stream": False})
     assert refused.status_code == 500
     assert "can't be reached (HF_HUB_OFFLINE is set)" in refused.json()["error"]
-
-
-def children(server: Server) -> int:
-    """How many pulls run below a server."""
-    count = 0
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes()
-        except OSError:
-            continue
-        count += b"rkllama_flask.catalog.pull" in command and str(server.folder).encode() in command
-    return count
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 15) -> bool:

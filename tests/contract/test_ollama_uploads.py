@@ -4,14 +4,12 @@ import hashlib
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import requests
 
 from tests.hosts.test_lifetime import workers
-from tests.serving import Server
+from tests.serving import Server, processes, wait_for
 
 BLOCK = b"#" * (1 << 20)
 LARGE = 33
@@ -25,29 +23,13 @@ def digest_of(blocks: int) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+WRITER = "rkllama_flask.catalog.blob_writer"
+
+
 def uploads(server: Server) -> set[str]:
     """What lies in the folder of uploads, in letters that don't depend on the process."""
     folder = server.folder / "models" / ".rkllama" / "uploads"
     return {path.name.partition("-")[0] for path in folder.glob("*")} | {path.name[:5] for path in folder.glob(".*")}
-
-
-def writers(server: Server) -> int:
-    """How many processes write uploads of this server."""
-    count = 0
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes()
-        except OSError:
-            continue
-        count += b"rkllama_flask.catalog.blob_writer" in command and str(server.folder).encode() in command
-    return count
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def begin(server: Server, *, chunked: bool) -> socket.socket:
@@ -76,8 +58,8 @@ def test_a_file_far_above_the_limit_of_json_with_a_length_and_in_chunks(scripted
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(scripted: Server) -> None:
     for chunked in (True, False):
         with begin(scripted, chunked=chunked):
-            eventually(lambda: uploads(scripted) == {".part"})
-        eventually(lambda: not uploads(scripted) and not writers(scripted))
+            wait_for(lambda: uploads(scripted) == {".part"}, 60, scripted)
+        wait_for(lambda: not uploads(scripted) and not processes(WRITER, scripted), 60, scripted)
     assert requests.head(f"{scripted.url}/api/blobs/{digest_of(LARGE)}", timeout=10).status_code == 404
 
 
@@ -85,8 +67,8 @@ def test_a_server_that_is_killed_in_the_middle_leaves_nothing(serve: Callable[..
     server = serve()
     server.post("/v1/models/load", {"model": "scripted"})
     with begin(server, chunked=False):
-        eventually(lambda: uploads(server) == {".part"})
+        wait_for(lambda: uploads(server) == {".part"}, 60, server)
         for worker in workers(server):  # the one that has loaded a model
             os.kill(int(worker), signal.SIGKILL)
-        eventually(lambda: not uploads(server) and not writers(server))
+        wait_for(lambda: not uploads(server) and not processes(WRITER, server), 60, server)
     assert server.get("/health").status_code == 200  # its successor

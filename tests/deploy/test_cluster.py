@@ -3,9 +3,8 @@
 import os
 import signal
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.conftest import scripted_library
 from tests.deploy import proxies
 from tests.deploy.streams import assert_tokens_arrive_one_by_one, leave_a_stream
 from tests.hosts.test_hosts import chat
-from tests.serving import Server, start_server
+from tests.serving import Server, start_server, wait_for
 
 BOARDS = ("192.168.1.11:8080", "192.168.1.12:8080", "192.168.1.13:8080")
 
@@ -71,13 +70,6 @@ def kill(board: Server) -> None:
         os.kill(victim, signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], bool], board: Server) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, board.log
-        time.sleep(0.02)
-
-
 def test_a_conversation_stays_on_its_board_and_others_are_spread(cluster: Cluster) -> None:
     for turn in range(6):
         assert cluster.ask(f"<<script text=x>> turn {turn}", **{"X-Conversation-Id": "c-1"}).status_code == 200
@@ -92,7 +84,7 @@ def test_a_conversation_stays_on_its_board_and_others_are_spread(cluster: Cluste
 def test_tokens_arrive_one_by_one_and_a_client_that_leaves_frees_its_board(cluster: Cluster) -> None:
     assert_tokens_arrive_one_by_one(cluster.url)
     leave_a_stream(cluster.url)
-    wait_until(lambda: not any(board.get("/health").json()["busy"] for board in cluster.boards), cluster.boards[0])
+    wait_for(lambda: not any(board.get("/health").json()["busy"] for board in cluster.boards), 20, cluster.boards[0])
 
 
 def test_a_dead_and_a_full_board_fail_nobody_who_was_not_on_the_dead_one(cluster: Cluster) -> None:
@@ -104,10 +96,10 @@ def test_a_dead_and_a_full_board_fail_nobody_who_was_not_on_the_dead_one(cluster
         threading.Thread(target=full.post, args=("/v1/chat/completions", chat("<<script text=late>>")), daemon=True)
         for _ in range(2)
     ]
-    wait_until(lambda: bool(full.get("/health").json()["busy"]), full)
+    wait_for(lambda: bool(full.get("/health").json()["busy"]), 20, full)
     for thread in waiting:
         thread.start()
-    wait_until(lambda: full.get("/health").json()["queue"]["waiting"] == 2, full)
+    wait_for(lambda: full.get("/health").json()["queue"]["waiting"] == 2, 20, full)
     assert full.post("/v1/chat/completions", chat("<<script text=no>>")).status_code == 503
 
     outcomes: list[int] = []

@@ -7,8 +7,7 @@ import stat
 import sys
 import sysconfig
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from tests.deploy.proxies import changed, installed
 from tests.deploy.streams import assert_tokens_arrive_one_by_one, leave_a_stream
 from tests.hosts.test_clients_that_leave import send
 from tests.hosts.test_hosts import chat
-from tests.serving import ROOT, Server, free_port, start_server
+from tests.serving import ROOT, Server, free_port, start_server, wait_for
 
 _APACHE = """\
 ServerRoot {folder}
@@ -94,17 +93,9 @@ def busy(server: Server) -> bool:
     return bool(server.get("/health").json()["busy"])
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> float:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds
-        time.sleep(0.02)
-    return time.monotonic() - begun
-
-
 def test_a_client_that_leaves_a_flowing_stream_stops_the_runtime(server: Server) -> None:
     leave_a_stream(server.url)
-    wait_until(lambda: not busy(server), 10)
+    wait_for(lambda: not busy(server), 10, server)
     last = [line for line in server.calls if line.split()[3] == "run_end"][-1]
     assert int(last.split("tokens=")[1].split()[0]) < 3000
 
@@ -118,8 +109,8 @@ def test_a_body_over_the_limit_is_refused_in_the_shape_of_its_api(server: Server
 def test_under_uwsgi_a_client_is_missed_also_while_nothing_is_sent(server: Server) -> None:
     """mod_wsgi has no way to look: there a waiting client's request runs to its end, or to its time limit."""
     with send(server, "<<script tokens=3000 decode_ms=10>>"):
-        wait_until(lambda: busy(server), 10)
-    assert wait_until(lambda: not busy(server), 20) < 15  # the answer takes 30 s
+        wait_for(lambda: busy(server), 10, server)
+    assert wait_for(lambda: not busy(server), 20, server) < 15  # the answer takes 30 s
 
 
 def test_after_a_crash_of_the_library_the_host_starts_another_process(server: Server) -> None:
@@ -131,7 +122,7 @@ def test_after_a_crash_of_the_library_the_host_starts_another_process(server: Se
 
     with contextlib.suppress(requests.RequestException):
         server.post("/v1/chat/completions", chat("<<script tokens=9 segv=3>>"))
-    wait_until(answers, 30)
+    wait_for(answers, 30, server)
     inits = [line.split()[1] for line in server.calls if line.split()[3] == "init"]
     assert len(set(inits)) == 2
 

@@ -6,10 +6,10 @@ import pytest
 import requests
 
 from tests.faults.crashing import answer_of_the_next_process, ask, dies, processes, text
-from tests.hosts.test_clients_that_leave import busy, send, wait_for
+from tests.hosts.test_clients_that_leave import busy, send
 from tests.hosts.test_hosts import chat
 from tests.native import journal
-from tests.serving import ROOT, Server
+from tests.serving import ROOT, Server, wait_for
 
 Serve = Callable[..., Server]
 both = pytest.mark.parametrize("guess", ["0", "1"])

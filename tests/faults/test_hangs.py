@@ -10,9 +10,9 @@ from pathlib import Path
 import requests
 
 from tests.faults.crashing import answer_of_the_next_process, ask, processes, text
-from tests.hosts.test_clients_that_leave import busy, wait_for
+from tests.hosts.test_clients_that_leave import busy
 from tests.hosts.test_hosts import chat
-from tests.serving import Server
+from tests.serving import Server, wait_for
 
 Serve = Callable[..., Server]
 LIMIT = "1"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from tests.hosts.test_clients_that_leave import busy, wait_for
+from tests.hosts.test_clients_that_leave import busy
 from tests.hosts.test_hosts import chat
-from tests.serving import Server
+from tests.serving import Server, wait_for
 
 MODELS = {"scripted.rkllm": ""}
 SETTINGS = {"MAX_QUEUE": "8", "QUEUE_TIMEOUT": "5"}

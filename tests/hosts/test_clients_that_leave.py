@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import scripted_library
 from tests.hosts.raw import Reply, connect, read_all, request
 from tests.hosts.test_hosts import chat
-from tests.serving import Server, start_server
+from tests.serving import Server, start_server, wait_for
 
 Serve = Callable[..., Server]
 LONG = "<<script tokens=3000 decode_ms=10>>"
@@ -39,15 +39,6 @@ def send(server: Server, prompt: str, **fields: object) -> socket.socket:
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, server: Server) -> float:
-    """The seconds until it holds."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds, server.log
-        time.sleep(0.01)
-    return time.monotonic() - begun
 
 
 def busy(server: Server) -> bool:

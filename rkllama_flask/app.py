@@ -9,11 +9,11 @@ from rkllama_flask.api import register
 from rkllama_flask.api.record import observe
 from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig
+from rkllama_flask.machine.platforms import this_platform
 from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.store import CacheStore
 from rkllama_flask.runtime.cpu_engine import announce_cpu_engine

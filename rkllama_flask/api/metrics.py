@@ -14,9 +14,9 @@ from prometheus_client.exposition import choose_encoder
 
 from rkllama_flask.api.context import services
 from rkllama_flask.api.record import Record, record
-from rkllama_flask.board import Board
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.generation.events import Ended
+from rkllama_flask.machine.board import Board
 
 _EXTENSION = "rkllama_metrics"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rkllama_flask.catalog import gguf
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.names import take_apart
-from rkllama_flask.catalog.platforms import QUANTIZATIONS, platform_of
+from rkllama_flask.machine.platforms import QUANTIZATIONS, platform_of
 
 FRESH = 3.0
 """Seconds since the last change within which a file may still be being copied."""

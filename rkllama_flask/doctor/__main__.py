@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.doctor import hardware, report, software, trial
 from rkllama_flask.doctor.finding import Finding, Level
+from rkllama_flask.machine.platforms import this_platform
 from rkllama_flask.progress import take_step
 from rkllama_flask.settings import Settings, SettingsError
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rkllama_flask.catalog.platforms import QUANTIZATIONS, this_platform
 from rkllama_flask.doctor.finding import Finding, Level
+from rkllama_flask.machine.platforms import QUANTIZATIONS, this_platform
 
 GOOD_DRIVER = (0, 9, 8)
 LEAST_DRIVER = (0, 9, 7)

@@ -7,15 +7,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rkllama_flask.board import Board
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.catalog.platforms import this_platform
 from rkllama_flask.doctor.finding import Finding, Level
 from rkllama_flask.errors import LibraryUnusable, RkllamaError
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.listening import check_address
+from rkllama_flask.machine.board import Board
+from rkllama_flask.machine.platforms import this_platform
 from rkllama_flask.runtime.library import family_of, find_version
 from rkllama_flask.settings import Settings, SettingsError
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rkllama_flask.catalog.platforms import platform_of, this_platform
+from rkllama_flask.machine.platforms import platform_of, this_platform
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rkllama_flask.catalog.names import WEIGHT_ENDINGS, Packaging, split_part, take_apart
-from rkllama_flask.catalog.platforms import QUANTIZATIONS, platform_of
 from rkllama_flask.errors import PullFailed
+from rkllama_flask.machine.platforms import QUANTIZATIONS, platform_of
 
 # Small enough for a board, then better, then what is only a last resort.
 _GGUF_ORDER = (

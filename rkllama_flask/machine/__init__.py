@@ -1,0 +1,1 @@
+"""What this machine is: its board, its NPU, what it can run."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from rkllama_flask.engine.jobs import Generate, Piece
-from rkllama_flask.engine.stops import StopMatcher
-from rkllama_flask.engine.utf8 import Utf8Decoder
+from rkllama_flask.text.stops import StopMatcher
+from rkllama_flask.text.utf8 import Utf8Decoder
 
 End = Literal["stop", "length", "timeout", "cancelled"]
 

@@ -13,11 +13,11 @@ from rkllama_flask.engine.answer import End
 from rkllama_flask.engine.jobs import Generate, Piece
 from rkllama_flask.engine.residency import Loaded, Running
 from rkllama_flask.engine.runs import RESERVED_TOKENS, run_once
-from rkllama_flask.engine.stops import StopMatcher
-from rkllama_flask.engine.utf8 import Utf8Decoder
 from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.runtime.context import RunStatistics
 from rkllama_flask.sampling import Sampling
+from rkllama_flask.text.stops import StopMatcher
+from rkllama_flask.text.utf8 import Utf8Decoder
 
 _AGAIN = Sampling(temperature=0.9, top_k=40)
 """For what is asked once more: the likeliest words were no answer to it."""

@@ -4,8 +4,8 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-from rkllama_flask.engine.stops import overlap
 from rkllama_flask.generation.events import Reasoning, Text
+from rkllama_flask.text.stops import overlap
 
 
 class Tags(NamedTuple):

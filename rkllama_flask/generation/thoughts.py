@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from rkllama_flask.engine.stops import overlap
 from rkllama_flask.generation.reasoning import TAGS
 from rkllama_flask.generation.slots import Slot
 from rkllama_flask.generation.written import Written
+from rkllama_flask.text.stops import overlap
 
 
 class ThoughtsSlot(Slot):

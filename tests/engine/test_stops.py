@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rkllama_flask.engine.stops import StopMatcher, overlap
+from rkllama_flask.text.stops import StopMatcher, overlap
 
 TEXT = st.text(alphabet="ab\n", max_size=24)
 STOPS = st.lists(st.text(alphabet="ab\n", min_size=1, max_size=5), min_size=1, max_size=4)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rkllama_flask.engine.utf8 import Utf8Decoder
+from rkllama_flask.text.utf8 import Utf8Decoder
 
 
 def decoded(chunks):

@@ -4,7 +4,7 @@ import itertools
 
 from hypothesis import strategies as st
 
-from rkllama_flask.engine.utf8 import Utf8Decoder
+from rkllama_flask.text.utf8 import Utf8Decoder
 
 
 def cut(text, places):

@@ -1,0 +1,1 @@
+"""Text that comes piece by piece, for whoever reads it."""

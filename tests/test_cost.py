@@ -15,9 +15,9 @@ import pytest
 from flask import Flask
 
 from rkllama_flask.app import create_app
-from rkllama_flask.engine.answer import Answer
 from rkllama_flask.engine.jobs import Generate, ModelSpec
 from rkllama_flask.engine.mailbox import Empty, GreenletMailbox, ThreadMailbox
+from rkllama_flask.engine.running.answer import Answer
 from rkllama_flask.native_threads import start_native_thread
 from rkllama_flask.settings import Settings
 from scripts.benchmarks.processes import tree

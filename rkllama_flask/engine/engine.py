@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rkllama_flask.engine.caches import PromptCaches
 from rkllama_flask.engine.executor import Executor
-from rkllama_flask.engine.job_queue import JobQueue
 from rkllama_flask.engine.jobs import Done, Failed, Generate, Job, ModelSpec, SaveCache
-from rkllama_flask.engine.journal import Journal
 from rkllama_flask.engine.mailbox import Empty, Mailbox, SimpleQueue, open_mailbox
-from rkllama_flask.engine.npu_lock import NpuLock
-from rkllama_flask.engine.residency import Loaded, ResidentModel, snapshot
-from rkllama_flask.engine.residents import Loads, Residents
-from rkllama_flask.engine.speeds import Speeds
+from rkllama_flask.engine.models.journal import Journal
+from rkllama_flask.engine.models.npu_lock import NpuLock
+from rkllama_flask.engine.models.residency import Loaded, ResidentModel, snapshot
+from rkllama_flask.engine.models.residents import Loads, Residents
+from rkllama_flask.engine.models.speeds import Speeds
+from rkllama_flask.engine.running.caches import PromptCaches
+from rkllama_flask.engine.scheduling.job_queue import JobQueue
 from rkllama_flask.engine.watchdog import Watchdog
 from rkllama_flask.errors import Draining, ProcessSpent, RkllamaError, RuntimeFailed, RuntimeHung
 from rkllama_flask.native_threads import native_lock, start_native_thread

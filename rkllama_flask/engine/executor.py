@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from rkllama_flask.engine.caches import PromptCaches
 from rkllama_flask.engine.jobs import (
     Embed,
     EmbedRunResult,
@@ -21,12 +20,13 @@ from rkllama_flask.engine.jobs import (
     Started,
     Unload,
 )
-from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.residency import Loaded, Running
-from rkllama_flask.engine.residents import Loads, Residents
-from rkllama_flask.engine.runs import conclude, open_answer, run_once, unapplied
-from rkllama_flask.engine.steps import SteppedAnswer
-from rkllama_flask.engine.vectors import make_vectors
+from rkllama_flask.engine.models.journal import Journal
+from rkllama_flask.engine.models.residency import Loaded, Running
+from rkllama_flask.engine.models.residents import Loads, Residents
+from rkllama_flask.engine.running.caches import PromptCaches
+from rkllama_flask.engine.running.runs import conclude, open_answer, run_once, unapplied
+from rkllama_flask.engine.running.steps import SteppedAnswer
+from rkllama_flask.engine.running.vectors import make_vectors
 from rkllama_flask.errors import ModelUnusable
 from rkllama_flask.promptcache.entry import CacheEntry
 

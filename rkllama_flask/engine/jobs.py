@@ -15,7 +15,7 @@ from rkllama_flask.promptcache.prefix import Content
 from rkllama_flask.sampling import Sampling
 
 if TYPE_CHECKING:
-    from rkllama_flask.engine.steps import Steps
+    from rkllama_flask.engine.running.steps import Steps
 
 
 @dataclass(frozen=True)

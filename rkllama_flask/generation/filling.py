@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from rkllama_flask.engine.steps import Step
+from rkllama_flask.engine.running.steps import Step
 from rkllama_flask.generation.json_values import Script
 from rkllama_flask.generation.segments import Segment
 from rkllama_flask.generation.slots import PeekSlot, Slot

@@ -10,7 +10,7 @@ from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import CacheWish, Embed, Generate
-from rkllama_flask.engine.runs import RESERVED_TOKENS
+from rkllama_flask.engine.running.runs import RESERVED_TOKENS
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
 from rkllama_flask.generation.calls_first import CallsFirst

@@ -14,7 +14,7 @@ from rkllama_flask.catalog.model import Model
 from rkllama_flask.engine.engine import Engine, EngineStatus
 from rkllama_flask.engine.jobs import Done, Failed, Forgive, Job, Load, ModelSpec, Settle, Unload
 from rkllama_flask.engine.mailbox import Empty
-from rkllama_flask.engine.residency import ResidentModel
+from rkllama_flask.engine.models.residency import ResidentModel
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 from rkllama_flask.generation.following import TICK
 from rkllama_flask.generation.infill import fills_gaps

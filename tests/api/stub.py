@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.engine.residents import Loads
+from rkllama_flask.engine.models.residents import Loads
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.embeddings import Embeddings
 from rkllama_flask.generation.events import Event, Finished, Text, Timings, Usage, Waiting

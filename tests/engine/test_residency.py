@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rkllama_flask.engine.jobs import ModelSpec
-from rkllama_flask.engine.residency import Loaded, choose_evictions
+from rkllama_flask.engine.models.residency import Loaded, choose_evictions
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rkllama_flask.engine.jobs import Generate, ModelSpec
-from rkllama_flask.engine.speeds import Speeds
+from rkllama_flask.engine.models.speeds import Speeds
 
 MILLISECOND = 1_000_000
 

@@ -7,9 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkllama_flask.engine.jobs import Generate, Job, Load, ModelSpec, Unload
-from rkllama_flask.engine.residency import Loaded
-from rkllama_flask.engine.turns import LONGEST_OVERTAKING, MOST_OVERTAKINGS, WORTH, Candidate, choose, in_turn
-from rkllama_flask.engine.waiting import WaitingJobs, next_of
+from rkllama_flask.engine.models.residency import Loaded
+from rkllama_flask.engine.scheduling.turns import (
+    LONGEST_OVERTAKING,
+    MOST_OVERTAKINGS,
+    WORTH,
+    Candidate,
+    choose,
+    in_turn,
+)
+from rkllama_flask.engine.scheduling.waiting import WaitingJobs, next_of
 from tests.engine.test_residency import loaded
 
 HERE = Candidate(switches=False, spared=0, firm=False)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rkllama_flask.engine import caches
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import CacheOutcome, CacheWish, Generate, ModelSpec, SaveCache, Unload
+from rkllama_flask.engine.running import caches
 from rkllama_flask.errors import ModelUnusable, RuntimeFailed, StorageFull, UnsupportedRequest
 from rkllama_flask.promptcache.entry import CacheEntry, Draft
 from rkllama_flask.promptcache.store import CacheStore
@@ -331,7 +331,7 @@ def test_a_prompt_that_crashed_the_process_while_it_was_saved_is_refused(
     engine = make_engine(journal_path=tmp_path / "journal")
     save(engine, spec, OPENING)
     engine.close()
-    from rkllama_flask.engine.cache_writer import hash_of
+    from rkllama_flask.engine.running.cache_writer import hash_of
 
     key = f"save:{hash_of(Draft('', '', 'named', OPENING, '', 0))}"
     (tmp_path / "journal").write_text(f'{{"crashes": {{"{key}": 1}}}}')

@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rkllama_flask.engine.cache_writer import CacheWriter, binding, hash_of
 from rkllama_flask.engine.jobs import CacheOutcome, Generate, SaveCache
-from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.models.journal import Journal
+from rkllama_flask.engine.models.residency import Loaded, Running
+from rkllama_flask.engine.running.cache_writer import CacheWriter, binding, hash_of
 from rkllama_flask.engine.watchdog import Watchdog, load_allowance
 from rkllama_flask.errors import CacheNotFound, RkllamaError
 from rkllama_flask.promptcache.entry import AUTOMATIC_PREFIX, CacheEntry, Draft

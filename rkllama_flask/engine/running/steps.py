@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from rkllama_flask.engine.answer import End
 from rkllama_flask.engine.jobs import Generate, Piece
-from rkllama_flask.engine.residency import Loaded, Running
-from rkllama_flask.engine.runs import RESERVED_TOKENS, run_once
+from rkllama_flask.engine.models.residency import Loaded, Running
+from rkllama_flask.engine.running.answer import End
+from rkllama_flask.engine.running.runs import RESERVED_TOKENS, run_once
 from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.runtime.context import RunStatistics
 from rkllama_flask.sampling import Sampling

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rkllama_flask.engine.jobs import ModelSpec
-from rkllama_flask.engine.speeds import Speed
+from rkllama_flask.engine.models.speeds import Speed
 from rkllama_flask.promptcache.prefix import Content
 from rkllama_flask.runtime.context import Context
 

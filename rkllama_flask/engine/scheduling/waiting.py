@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rkllama_flask.engine.jobs import Embed, Generate, Job
-from rkllama_flask.engine.residency import Loaded
-from rkllama_flask.engine.speeds import CHARACTERS_PER_TOKEN
-from rkllama_flask.engine.turns import LONGEST_OVERTAKING, MOST_OVERTAKINGS, Candidate, choose, in_turn
+from rkllama_flask.engine.models.residency import Loaded
+from rkllama_flask.engine.models.speeds import CHARACTERS_PER_TOKEN
+from rkllama_flask.engine.scheduling.turns import LONGEST_OVERTAKING, MOST_OVERTAKINGS, Candidate, choose, in_turn
 from rkllama_flask.promptcache.prefix import common_prefix, content
 
 _WINDOW = 16

@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Sequence
 
 from rkllama_flask.engine.jobs import Embed
-from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.models.residency import Loaded, Running
 from rkllama_flask.engine.watchdog import prefill_allowance
 from rkllama_flask.errors import ContextLengthExceeded, Draining, TimedOut
 from rkllama_flask.runtime.context import Context, EmbedResult

@@ -5,17 +5,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rkllama_flask.engine.answer import Answer
-from rkllama_flask.engine.caches import Prepared
 from rkllama_flask.engine.jobs import Generate, RunResult
-from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.models.residency import Loaded, Running
+from rkllama_flask.engine.running.answer import Answer
+from rkllama_flask.engine.running.caches import Prepared
 from rkllama_flask.engine.watchdog import prefill_allowance
 from rkllama_flask.errors import Draining, TimedOut
 from rkllama_flask.runtime.context import Context, RunStatistics
 from rkllama_flask.sampling import Sampling
 
 if TYPE_CHECKING:
-    from rkllama_flask.engine.steps import SteppedAnswer
+    from rkllama_flask.engine.running.steps import SteppedAnswer
 
 RESERVED_TOKENS = 4
 """Positions of a context that the runtime keeps for itself: a 1024 context takes 1020 tokens."""

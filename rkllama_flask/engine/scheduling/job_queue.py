@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from rkllama_flask.engine.jobs import Embed, Failed, Generate, Job, JobState
 from rkllama_flask.engine.mailbox import Empty, SimpleQueue
-from rkllama_flask.engine.residency import Loaded
-from rkllama_flask.engine.speeds import Speeds
-from rkllama_flask.engine.waiting import WaitingJobs, next_of
+from rkllama_flask.engine.models.residency import Loaded
+from rkllama_flask.engine.models.speeds import Speeds
+from rkllama_flask.engine.scheduling.waiting import WaitingJobs, next_of
 from rkllama_flask.errors import Draining, ProcessSpent, QueueFull
 from rkllama_flask.native_threads import native_lock
 from rkllama_flask.runtime.context import Context

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rkllama_flask.engine.jobs import ModelSpec
-from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.npu_lock import NpuLock
-from rkllama_flask.engine.residency import Loaded, available_memory, choose_evictions
-from rkllama_flask.engine.speeds import Speeds
+from rkllama_flask.engine.models.journal import Journal
+from rkllama_flask.engine.models.npu_lock import NpuLock
+from rkllama_flask.engine.models.residency import Loaded, available_memory, choose_evictions
+from rkllama_flask.engine.models.speeds import Speeds
 from rkllama_flask.engine.watchdog import Watchdog, load_allowance
 from rkllama_flask.errors import LibraryUnusable, ModelUnusable, ProcessSpent, RkllamaError
 from rkllama_flask.runtime.context import Context, ContextParameters

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rkllama_flask.engine.journal import Journal
-from rkllama_flask.engine.residency import Loaded, Running
+from rkllama_flask.engine.models.journal import Journal
+from rkllama_flask.engine.models.residency import Loaded, Running
 from rkllama_flask.engine.watchdog import Watchdog, load_allowance, prefill_allowance
 from rkllama_flask.errors import ModelUnusable, RkllamaError, RuntimeFailed
 from rkllama_flask.promptcache.entry import Binding, CacheEntry, Draft

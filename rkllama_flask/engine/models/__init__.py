@@ -1,0 +1,1 @@
+"""The loaded models, and what a crash leaves of them."""

@@ -1,0 +1,1 @@
+"""Runs on a loaded model, and the prompt caches before and after them."""

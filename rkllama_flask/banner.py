@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 
-from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.catalog.reading import facts
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.runtime.library import find_version
 from rkllama_flask.settings import Settings

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.facts import capabilities
+from rkllama_flask.catalog.reading.facts import capabilities
 from rkllama_flask.progress import take_step
 from rkllama_flask.settings import ROOT, Settings, SettingsError
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.changing.blobs import Blobs
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.inference_config import LiveConfig

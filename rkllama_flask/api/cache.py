@@ -17,7 +17,7 @@ from rkllama_flask.api.openai.neutral import messages_of
 from rkllama_flask.api.openai.schemas import MessageSchema
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.schema import List, Nested, RequestSchema, String
-from rkllama_flask.catalog.names import parse
+from rkllama_flask.catalog.reading.names import parse
 from rkllama_flask.errors import InvalidRequest, ModelNotFound
 from rkllama_flask.generation.caches import CacheFacts, Caches
 from rkllama_flask.generation.request import Message

@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.catalog import names
-from rkllama_flask.catalog.assembly import Memory, Shelf, assemble
-from rkllama_flask.catalog.changes import Changes, modelfile_text
-from rkllama_flask.catalog.entries import Entry, Files
-from rkllama_flask.catalog.listing import Listing, Stamp, look
+from rkllama_flask.catalog.changing.changes import Changes, modelfile_text
+from rkllama_flask.catalog.changing.uploaded import NOTHING, Uploaded
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.catalog.modelfile import Written, inherit, parse
-from rkllama_flask.catalog.pulled import pulled_names
-from rkllama_flask.catalog.uploaded import NOTHING, Uploaded
-from rkllama_flask.catalog.weights_hash import hash_key, known_hashes
+from rkllama_flask.catalog.reading import names
+from rkllama_flask.catalog.reading.assembly import Memory, Shelf, assemble
+from rkllama_flask.catalog.reading.entries import Entry, Files
+from rkllama_flask.catalog.reading.listing import Listing, Stamp, look
+from rkllama_flask.catalog.reading.modelfile import Written, inherit, parse
+from rkllama_flask.catalog.reading.pulled import pulled_names
+from rkllama_flask.catalog.reading.weights_hash import hash_key, known_hashes
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 
 LOOK_AGAIN = 1.0

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rkllama_flask.catalog import gguf
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.catalog.names import take_apart
+from rkllama_flask.catalog.reading import gguf
+from rkllama_flask.catalog.reading.names import take_apart
 from rkllama_flask.machine.platforms import QUANTIZATIONS, platform_of
 
 FRESH = 3.0

@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.catalog.listing import is_weights
+from rkllama_flask.catalog.reading.listing import is_weights
 from rkllama_flask.cli.chat import Conversation, converse
 from rkllama_flask.cli.client import Client, Failed, NotThere
 from rkllama_flask.cli.output import day, left, size, table

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.catalog.listing import is_weights
-from rkllama_flask.catalog.modelfile import ModelfileInvalid, Written, parse
-from rkllama_flask.catalog.names import split_part
-from rkllama_flask.catalog.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading.listing import is_weights
+from rkllama_flask.catalog.reading.modelfile import ModelfileInvalid, Written, parse
+from rkllama_flask.catalog.reading.names import split_part
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES
 from rkllama_flask.cli.client import Client, Failed
 from rkllama_flask.cli.progress import Count, counted
 

@@ -11,8 +11,8 @@ import tempfile
 import time
 from typing import Any
 
-from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.reading import facts
 from rkllama_flask.doctor.finding import Finding, Level
 from rkllama_flask.settings import ROOT, Settings
 

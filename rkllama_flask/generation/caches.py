@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.catalog.reading import facts
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Job, ModelSpec, SaveCache
 from rkllama_flask.errors import (

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.catalog.reading import facts
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import Done, Embed, EmbedRunResult
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest

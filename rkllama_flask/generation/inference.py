@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.catalog.reading import facts
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.engine.jobs import CacheWish, Embed, Generate
 from rkllama_flask.engine.running.runs import RESERVED_TOKENS

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rkllama_flask.catalog import facts
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.catalog.reading import facts
 from rkllama_flask.engine.engine import Engine, EngineStatus
 from rkllama_flask.engine.jobs import Done, Failed, Forgive, Job, Load, ModelSpec, Settle, Unload
 from rkllama_flask.engine.mailbox import Empty

@@ -13,8 +13,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one text at a time; 
 
 import tokenizers
 
-from rkllama_flask.catalog.gguf import GgufUnreadable, read_metadata
 from rkllama_flask.catalog.model import Model
+from rkllama_flask.catalog.reading.gguf import GgufUnreadable, read_metadata
 from rkllama_flask.errors import InvalidRequest, ModelUnusable
 from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
 from rkllama_flask.generation.segments import Prompt, Segment

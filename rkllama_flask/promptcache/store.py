@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from rkllama_flask.catalog.names import folder_for, parse
+from rkllama_flask.catalog.reading.names import folder_for, parse
 from rkllama_flask.errors import CacheNotFound, InvalidRequest, RkllamaError, RuntimeFailed, StorageFull
 from rkllama_flask.promptcache.entry import CacheEntry, from_json, to_json
 

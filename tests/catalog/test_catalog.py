@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rkllama_flask.catalog import assembly
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.listing import Stamp
-from rkllama_flask.catalog.weights_hash import hash_key, remember_hash
+from rkllama_flask.catalog.reading import assembly
+from rkllama_flask.catalog.reading.listing import Stamp
+from rkllama_flask.catalog.reading.weights_hash import hash_key, remember_hash
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable
 from tests.catalog.conftest import Clock
 from tests.catalog.gguf_files import gguf_bytes, write_llama

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.modelfile import Written, compose
-from rkllama_flask.catalog.store import BehindLink, Store
+from rkllama_flask.catalog.changing.store import BehindLink, Store
+from rkllama_flask.catalog.reading.modelfile import Written, compose
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, RkllamaError
 from tests.catalog.conftest import Clock
 from tests.catalog.gguf_files import write_llama

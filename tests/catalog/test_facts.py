@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.facts import capabilities, human_count, pooling
+from rkllama_flask.catalog.reading.facts import capabilities, human_count, pooling
 from tests.catalog.gguf_files import gguf_bytes
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rkllama_flask.catalog.gguf import GgufUnreadable, has_magic, read_header, read_items, read_metadata
+from rkllama_flask.catalog.reading.gguf import GgufUnreadable, has_magic, read_header, read_items, read_metadata
 from tests.catalog.gguf_files import LLAMA, gguf_bytes, string, write_llama
 
 

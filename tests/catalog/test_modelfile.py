@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkllama_flask.catalog.model import Modelfile
-from rkllama_flask.catalog.modelfile import ModelfileInvalid, Written, compose, inherit, parse, render
+from rkllama_flask.catalog.reading.modelfile import ModelfileInvalid, Written, compose, inherit, parse, render
 from rkllama_flask.sampling import Sampling
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rkllama_flask.catalog.names import Name, folder_for, name_of_folder, parse, parse_new, take_apart
+from rkllama_flask.catalog.reading.names import Name, folder_for, name_of_folder, parse, parse_new, take_apart
 from rkllama_flask.errors import InvalidRequest
 
 

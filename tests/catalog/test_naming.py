@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from rkllama_flask.catalog.catalog import Catalog
-from rkllama_flask.catalog.names import parse_new, take_apart
-from rkllama_flask.catalog.naming import Candidate, assign
+from rkllama_flask.catalog.reading.names import parse_new, take_apart
+from rkllama_flask.catalog.reading.naming import Candidate, assign
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 

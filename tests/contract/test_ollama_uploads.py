@@ -23,7 +23,7 @@ def digest_of(blocks: int) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-WRITER = "rkllama_flask.catalog.blob_writer"
+WRITER = "rkllama_flask.catalog.changing.blob_writer"
 
 
 def uploads(server: Server) -> set[str]:

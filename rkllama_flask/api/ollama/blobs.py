@@ -8,7 +8,7 @@ from werkzeug.wsgi import get_content_length
 from rkllama_flask.api.body import abandon_body, read_file
 from rkllama_flask.api.context import services
 from rkllama_flask.api.openapi import returns
-from rkllama_flask.catalog.blobs import parse_digest
+from rkllama_flask.catalog.changing.blobs import parse_digest
 from rkllama_flask.errors import Draining, NotFound, PayloadTooLarge
 
 _LOOK_EVERY = 0.5

@@ -10,8 +10,8 @@ from rkllama_flask.api.context import services
 from rkllama_flask.api.ollama.names import find_model, quoted, required
 from rkllama_flask.api.ollama.schemas import CopySchema, NamedSchema, model_name
 from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.catalog import names
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.reading import names
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, NotFound, Unavailable, UnsupportedRequest
 from rkllama_flask.generation.inference import Inference
 

@@ -15,10 +15,10 @@ from rkllama_flask.api.ollama.schemas import CreateSchema, model_name
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.pulling import PullEvents, PullLines
 from rkllama_flask.api.streaming import collect, stream, unapplied_header
-from rkllama_flask.catalog.modelfile import Written, compose, inherit, parse
+from rkllama_flask.catalog.changing.uploaded import Uploaded, arrange
 from rkllama_flask.catalog.pull.pulls import Step
 from rkllama_flask.catalog.pull.source import parse_source
-from rkllama_flask.catalog.uploaded import Uploaded, arrange
+from rkllama_flask.catalog.reading.modelfile import Written, compose, inherit, parse
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.events import Waiting
 

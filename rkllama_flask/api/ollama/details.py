@@ -6,7 +6,7 @@ from typing import Any
 
 from rkllama_flask.api.ollama.names import display_name
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.catalog.parameters import parameter_lines
+from rkllama_flask.catalog.reading.parameters import parameter_lines
 
 _LEFT_OUT = ("general.name", "tokenizer.chat_template")
 

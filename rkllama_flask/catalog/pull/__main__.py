@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rkllama_flask.catalog.changing.store import DISK_FULL
 from rkllama_flask.catalog.pull.source import DEFAULT_ENDPOINT, Source, parse_source
-from rkllama_flask.catalog.store import DISK_FULL
 from rkllama_flask.errors import InvalidRequest, PullFailed
 from rkllama_flask.machine.platforms import platform_of, this_platform
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rkllama_flask.catalog.names import WEIGHT_ENDINGS, Packaging, split_part, take_apart
+from rkllama_flask.catalog.reading.names import WEIGHT_ENDINGS, Packaging, split_part, take_apart
 from rkllama_flask.errors import PullFailed
 from rkllama_flask.machine.platforms import QUANTIZATIONS, platform_of
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rkllama_flask.catalog.names import split_part, take_apart
 from rkllama_flask.catalog.pull.choice import RemoteFile, choose
 from rkllama_flask.catalog.pull.hub import Repository
 from rkllama_flask.catalog.pull.source import Source
-from rkllama_flask.catalog.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading.names import split_part, take_apart
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES
 from rkllama_flask.errors import PullFailed
 
 MAX_SIDE_FILE = 64 << 20

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.catalog import names
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.pull.source import Source, parse_source
-from rkllama_flask.catalog.pulled import pulled_names
+from rkllama_flask.catalog.reading import names
+from rkllama_flask.catalog.reading.pulled import pulled_names
 from rkllama_flask.errors import PullFailed, QueueFull, RkllamaError
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from rkllama_flask.catalog.names import DEFAULT_TAG
+from rkllama_flask.catalog.reading.names import DEFAULT_TAG
 from rkllama_flask.errors import InvalidRequest
 
 HOSTS = ("hf.co", "huggingface.co", "www.huggingface.co")

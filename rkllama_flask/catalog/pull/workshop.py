@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rkllama_flask.catalog.listing import Stamp
+from rkllama_flask.catalog.changing.store import RESERVE, sync
 from rkllama_flask.catalog.pull.plan import Plan
 from rkllama_flask.catalog.pull.transfer import is_intact
-from rkllama_flask.catalog.pulled import Pulled, read_pulled, remember_pulled
-from rkllama_flask.catalog.store import RESERVE, sync
-from rkllama_flask.catalog.weights_hash import hash_key, known_hashes, remember_hash
+from rkllama_flask.catalog.reading.listing import Stamp
+from rkllama_flask.catalog.reading.pulled import Pulled, read_pulled, remember_pulled
+from rkllama_flask.catalog.reading.weights_hash import hash_key, known_hashes, remember_hash
 from rkllama_flask.errors import PullFailed
 
 PREFIX = ".pull-"

@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 
 from rkllama_flask.api import register
-from rkllama_flask.catalog.blobs import Blobs
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.changing.blobs import Blobs
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.generation.request import GenerationRequest
 from rkllama_flask.settings import Settings

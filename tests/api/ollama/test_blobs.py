@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from rkllama_flask.catalog import blobs
-from rkllama_flask.catalog.blobs import KEPT, MOST, Blobs
+from rkllama_flask.catalog.changing import blobs
+from rkllama_flask.catalog.changing.blobs import KEPT, MOST, Blobs
 from tests.api.ollama.conftest import OllamaApi
 from tests.api.ollama.reading import read_lines
 from tests.catalog.gguf_files import LLAMA, gguf_bytes
@@ -353,7 +353,7 @@ def test_where_the_disk_refuses_the_file_is_still_there_to_try_again(
     upload(api, NPU_FILE)
     before = tree(api.models_dir)
     with monkeypatch.context() as patched:
-        patched.setattr("rkllama_flask.catalog.store._write", _full)
+        patched.setattr("rkllama_flask.catalog.changing.store._write", _full)
         response = create(api, files={"x.rkllm": digest_of(NPU_FILE)})
         assert (response.status_code, "No space left" in response.json["error"]) == (500, True)
     assert tree(api.models_dir) == before

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.catalog.blob_writer import PART
-from rkllama_flask.catalog.store import RESERVE, SCRATCH
+from rkllama_flask.catalog.changing.blob_writer import PART
+from rkllama_flask.catalog.changing.store import RESERVE, SCRATCH
 from rkllama_flask.errors import InvalidRequest, QueueFull, RkllamaError, StorageFull
 
 FOLDER = Path(".rkllama", "uploads")
@@ -28,7 +28,7 @@ MOST = 4
 """Uploads at once; each is a process, and a disk takes no more in the same time."""
 
 _YOUNG = 60.0
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})", re.ASCII)
 
 
@@ -107,7 +107,7 @@ class Upload:
         self._ended = ended
         self._open = True
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rkllama_flask.catalog.blob_writer", str(folder), sha256],
+            [sys.executable, "-m", "rkllama_flask.catalog.changing.blob_writer", str(folder), sha256],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,

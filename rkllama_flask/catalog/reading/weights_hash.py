@@ -8,7 +8,7 @@ import re
 import secrets
 from pathlib import Path
 
-from rkllama_flask.catalog.listing import Stamp
+from rkllama_flask.catalog.reading.listing import Stamp
 
 FOLDER = Path(".rkllama", "sha256")
 

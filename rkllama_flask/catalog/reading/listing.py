@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rkllama_flask.catalog.modelfile import FILE_NAME
-from rkllama_flask.catalog.names import WEIGHT_ENDINGS
-from rkllama_flask.catalog.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading.modelfile import FILE_NAME
+from rkllama_flask.catalog.reading.names import WEIGHT_ENDINGS
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES
 
 _INTERESTING = frozenset((FILE_NAME, *SIDE_FILES))
 

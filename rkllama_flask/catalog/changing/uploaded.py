@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.catalog import gguf
-from rkllama_flask.catalog.blobs import parse_digest
-from rkllama_flask.catalog.entries import stands_for_itself
-from rkllama_flask.catalog.listing import is_weights
-from rkllama_flask.catalog.side_files import SIDE_FILES
+from rkllama_flask.catalog.changing.blobs import parse_digest
+from rkllama_flask.catalog.reading import gguf
+from rkllama_flask.catalog.reading.entries import stands_for_itself
+from rkllama_flask.catalog.reading.listing import is_weights
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES
 from rkllama_flask.errors import InvalidRequest
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+() -]{0,150}", re.ASCII)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rkllama_flask.catalog.parameters import convert
+from rkllama_flask.catalog.reading.parameters import convert
 from rkllama_flask.sampling import Sampling
 
 TOKENIZER = "tokenizer.json"

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from rkllama_flask.catalog import names
-from rkllama_flask.catalog.assembly import Shelf
-from rkllama_flask.catalog.entries import Entry, Files, given_name, join
-from rkllama_flask.catalog.listing import Stamp
-from rkllama_flask.catalog.modelfile import FILE_NAME, parse, render
-from rkllama_flask.catalog.store import BehindLink, Store
-from rkllama_flask.catalog.uploaded import NOTHING, Uploaded, UploadedFile
-from rkllama_flask.catalog.weights_hash import hash_key, remember_hash
+from rkllama_flask.catalog.changing.store import BehindLink, Store
+from rkllama_flask.catalog.changing.uploaded import NOTHING, Uploaded, UploadedFile
+from rkllama_flask.catalog.reading import names
+from rkllama_flask.catalog.reading.assembly import Shelf
+from rkllama_flask.catalog.reading.entries import Entry, Files, given_name, join
+from rkllama_flask.catalog.reading.listing import Stamp
+from rkllama_flask.catalog.reading.modelfile import FILE_NAME, parse, render
+from rkllama_flask.catalog.reading.weights_hash import hash_key, remember_hash
 from rkllama_flask.errors import InvalidRequest
 
 

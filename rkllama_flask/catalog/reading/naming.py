@@ -7,7 +7,7 @@ that would have the same friendly name one keeps it, and the others get a tag th
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rkllama_flask.catalog.names import FileName
+from rkllama_flask.catalog.reading.names import FileName
 
 
 @dataclass(frozen=True)

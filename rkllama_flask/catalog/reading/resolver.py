@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rkllama_flask.catalog import names
-from rkllama_flask.catalog.entries import Entry, Files, given_name, join, stands_for_itself
-from rkllama_flask.catalog.listing import Listing, Stamp
-from rkllama_flask.catalog.modelfile import FILE_NAME, Written, inherit
-from rkllama_flask.catalog.names import take_apart
+from rkllama_flask.catalog.reading import names
+from rkllama_flask.catalog.reading.entries import Entry, Files, given_name, join, stands_for_itself
+from rkllama_flask.catalog.reading.listing import Listing, Stamp
+from rkllama_flask.catalog.reading.modelfile import FILE_NAME, Written, inherit
+from rkllama_flask.catalog.reading.names import take_apart
 from rkllama_flask.errors import InvalidRequest
 
 

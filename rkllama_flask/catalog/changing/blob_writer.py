@@ -1,4 +1,4 @@
-"""Write one uploaded file: `python -m rkllama_flask.catalog.blob_writer FOLDER SHA256` takes it from its input.
+"""Write one uploaded file, which comes in as input: `python -m rkllama_flask.catalog.changing.blob_writer FOLDER SHA256`.
 
 A process of its own, because a slow disk makes whoever writes to it wait, and the server has others to answer. The file
 appears under its name only when the input has ended with the right sum; whatever else happens, nothing is left. The one
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rkllama_flask.catalog.store import DISK_FULL, RESERVE, sync
+from rkllama_flask.catalog.changing.store import DISK_FULL, RESERVE, sync
 
 PART = ".part-"
 _BLOCK = 1 << 20

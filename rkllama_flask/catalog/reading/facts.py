@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rkllama_flask.catalog.model import Format, Model, Modelfile
-from rkllama_flask.catalog.names import FileName
-from rkllama_flask.catalog.side_files import SideFacts
+from rkllama_flask.catalog.reading.names import FileName
+from rkllama_flask.catalog.reading.side_files import SideFacts
 
 DEFAULT_CONTEXT = 4096
 MAX_RKLLM_CONTEXT = 16384

@@ -21,7 +21,7 @@ from typing import Any
 from dotenv.parser import parse_stream
 
 from rkllama_flask.catalog.model import Modelfile
-from rkllama_flask.catalog.parameters import apply_parameters, convert, parameter_lines
+from rkllama_flask.catalog.reading.parameters import apply_parameters, convert, parameter_lines
 from rkllama_flask.errors import InvalidRequest
 
 FILE_NAME = "Modelfile"

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from rkllama_flask.catalog.modelfile import FILE_NAME
+from rkllama_flask.catalog.reading.modelfile import FILE_NAME
 
 SCRATCH = ".new-"
 """How the names of folders begin that become a model's when all is in them."""

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rkllama_flask.catalog import names
-from rkllama_flask.catalog.listing import Listing, Stamp, is_weights
 from rkllama_flask.catalog.model import Modelfile
-from rkllama_flask.catalog.modelfile import Written
-from rkllama_flask.catalog.names import FileName, Name, take_apart
-from rkllama_flask.catalog.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading import names
+from rkllama_flask.catalog.reading.listing import Listing, Stamp, is_weights
+from rkllama_flask.catalog.reading.modelfile import Written
+from rkllama_flask.catalog.reading.names import FileName, Name, take_apart
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rkllama_flask.catalog import gguf
-from rkllama_flask.catalog.entries import Entry
-from rkllama_flask.catalog.facts import gather
-from rkllama_flask.catalog.listing import Listing, Stamp
 from rkllama_flask.catalog.model import Format, Model
-from rkllama_flask.catalog.modelfile import MAX_CHARACTERS, Written, parse, render
-from rkllama_flask.catalog.naming import Candidate, assign
-from rkllama_flask.catalog.resolver import resolve
-from rkllama_flask.catalog.side_files import SideFacts, read_side_files
-from rkllama_flask.catalog.weights_hash import hash_key
+from rkllama_flask.catalog.reading import gguf
+from rkllama_flask.catalog.reading.entries import Entry
+from rkllama_flask.catalog.reading.facts import gather
+from rkllama_flask.catalog.reading.listing import Listing, Stamp
+from rkllama_flask.catalog.reading.modelfile import MAX_CHARACTERS, Written, parse, render
+from rkllama_flask.catalog.reading.naming import Candidate, assign
+from rkllama_flask.catalog.reading.resolver import resolve
+from rkllama_flask.catalog.reading.side_files import SideFacts, read_side_files
+from rkllama_flask.catalog.reading.weights_hash import hash_key
 
 T = TypeVar("T")
 

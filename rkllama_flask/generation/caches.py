@@ -19,9 +19,9 @@ from rkllama_flask.errors import (
     ModelNotFound,
     UnsupportedRequest,
 )
+from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest, Message, ToolCall
-from rkllama_flask.generation.templates import ChatTemplate
 from rkllama_flask.promptcache.entry import Binding, CacheEntry, Draft, check_name
 from rkllama_flask.promptcache.store import CacheStore
 

@@ -13,9 +13,9 @@ from rkllama_flask.engine.jobs import Done, Embed, EmbedRunResult
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
 from rkllama_flask.generation.events import Ended, Timings
 from rkllama_flask.generation.following import Following, OnEnd, nobody
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.special_text import neutralise
-from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.special_text import neutralise
+from rkllama_flask.generation.prompt.tokens import Tokenizer
 
 Pooling = Literal["mean", "cls", "last"]
 Rows = Sequence["array[float]"]

@@ -19,7 +19,7 @@ from rkllama_flask.generation.events import (
     Waiting,
 )
 from rkllama_flask.generation.following import Following, OnEnd, nobody
-from rkllama_flask.generation.reasoning import ReasoningSplitter
+from rkllama_flask.generation.output.reasoning import ReasoningSplitter
 
 
 class Parser(Protocol):

@@ -18,10 +18,10 @@ from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, p
 from rkllama_flask.generation.following import OnEnd, nobody
 from rkllama_flask.generation.generation import Generation
 from rkllama_flask.generation.models import Models
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.tokens import LONG, Tokenizer
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.tokens import LONG, Tokenizer
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.store import NO_ROOM, CacheStore

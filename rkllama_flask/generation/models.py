@@ -17,8 +17,8 @@ from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.models.residency import ResidentModel
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
 from rkllama_flask.generation.following import TICK
-from rkllama_flask.generation.infill import fills_gaps
-from rkllama_flask.generation.templates import ChatTemplate
+from rkllama_flask.generation.prompt.infill import fills_gaps
+from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.sampling import Sampling
 

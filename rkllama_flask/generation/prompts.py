@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest, TemplateFailed, UnsupportedRequest
-from rkllama_flask.generation.continuing import continuing
-from rkllama_flask.generation.filling import MOST_TEXT, Encode, Filling
-from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
 from rkllama_flask.generation.generation import Parser
-from rkllama_flask.generation.infill import infill
-from rkllama_flask.generation.json_format import JsonOutput
-from rkllama_flask.generation.json_values import Script
-from rkllama_flask.generation.openings import Openings, after_system, hash_of, opening
-from rkllama_flask.generation.reasoning import ReasoningSplitter
+from rkllama_flask.generation.guided.continuing import continuing
+from rkllama_flask.generation.guided.filling import MOST_TEXT, Encode, Filling
+from rkllama_flask.generation.guided.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
+from rkllama_flask.generation.guided.json_format import JsonOutput
+from rkllama_flask.generation.guided.json_values import Script
+from rkllama_flask.generation.guided.thoughts import ThoughtsSlot
+from rkllama_flask.generation.guided.written import Written
+from rkllama_flask.generation.output.reasoning import ReasoningSplitter
+from rkllama_flask.generation.output.tool_calls import ToolCallParser
+from rkllama_flask.generation.output.tool_dialects.dialects import Dialect, detect_dialect
+from rkllama_flask.generation.prompt.infill import infill
+from rkllama_flask.generation.prompt.openings import Openings, after_system, hash_of, opening
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.special_text import neutralise
+from rkllama_flask.generation.prompt.templates import ChatTemplate
+from rkllama_flask.generation.prompt.tokens import KEPT, Tokenizer
 from rkllama_flask.generation.request import GenerationRequest, Message
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.special_text import neutralise
-from rkllama_flask.generation.templates import ChatTemplate
-from rkllama_flask.generation.thoughts import ThoughtsSlot
-from rkllama_flask.generation.tokens import KEPT, Tokenizer
-from rkllama_flask.generation.tool_calls import ToolCallParser
-from rkllama_flask.generation.tool_dialects.dialects import Dialect, detect_dialect
-from rkllama_flask.generation.written import Written
 from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.prefix import Content, content
 

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 from rkllama_flask.api.body import MAX_OBJECTS
 from rkllama_flask.api.schema import MAX_INPUTS, MAX_ITEMS
 from rkllama_flask.app import create_app
-from rkllama_flask.generation.forced_calls import MOST_CHECKED
+from rkllama_flask.generation.guided.forced_calls import MOST_CHECKED
 from rkllama_flask.generation.inference import MAX_STOPS
-from rkllama_flask.generation.tokens import LONG
+from rkllama_flask.generation.prompt.tokens import LONG
 from rkllama_flask.settings import Settings
 from tests.conftest import scripted_library
 

@@ -1,9 +1,9 @@
 """Answers that are written with a model that says what a test wants it to say."""
 
-from rkllama_flask.generation.filling import Filling
-from rkllama_flask.generation.json_format import JsonOutput
+from rkllama_flask.generation.guided.filling import Filling
+from rkllama_flask.generation.guided.json_format import JsonOutput
+from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.request import JsonFormat
-from rkllama_flask.generation.written import Written
 
 
 def encode(segments):

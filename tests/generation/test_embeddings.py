@@ -18,8 +18,8 @@ from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, Unsuppor
 from rkllama_flask.generation.embeddings import Embeddings, pooler, pooling_of, prompt_of
 from rkllama_flask.generation.events import Waiting
 from rkllama_flask.generation.inference import Inference
+from rkllama_flask.generation.prompt.tokens import Tokenizer
 from rkllama_flask.generation.request import GenerationRequest, Message
-from rkllama_flask.generation.tokens import Tokenizer
 from rkllama_flask.inference_config import LiveConfig
 from tests.conftest import scripted_library
 from tests.generation.data.cases import byte_tokenizer, make_model

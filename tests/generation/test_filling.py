@@ -10,14 +10,14 @@ from tokenizers.pre_tokenizers import Metaspace
 
 from rkllama_flask.catalog.model import Model, Modelfile
 from rkllama_flask.errors import UnsupportedRequest
-from rkllama_flask.generation.continuing import continuing
 from rkllama_flask.generation.events import Reasoning, Text
-from rkllama_flask.generation.filling import MOST_TEXT
+from rkllama_flask.generation.guided.continuing import continuing
+from rkllama_flask.generation.guided.filling import MOST_TEXT
+from rkllama_flask.generation.output.reasoning import ReasoningSplitter
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.tokens import Tokenizer
 from rkllama_flask.generation.prompts import BuiltPrompt, Prompts
-from rkllama_flask.generation.reasoning import ReasoningSplitter
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolChoice
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.tokens import Tokenizer
 from tests.generation.data.cases import byte_tokenizer, make_model
 
 FORM = JsonFormat({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest
 from rkllama_flask.generation.events import ToolArguments, ToolCallStarted
-from rkllama_flask.generation.filling import Filling
-from rkllama_flask.generation.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
+from rkllama_flask.generation.guided.filling import Filling
+from rkllama_flask.generation.guided.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
+from rkllama_flask.generation.guided.written import Written
+from rkllama_flask.generation.output.tool_calls import ToolCallParser
+from rkllama_flask.generation.output.tool_dialects.dialects import DIALECTS, HERMES
 from rkllama_flask.generation.request import Tool, ToolChoice
-from rkllama_flask.generation.tool_calls import ToolCallParser
-from rkllama_flask.generation.tool_dialects.dialects import DIALECTS, HERMES
-from rkllama_flask.generation.written import Written
 from tests.generation.filled import encode, play
 
 WEATHER = Tool(

@@ -7,7 +7,7 @@ import pytest
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import UnsupportedRequest
-from rkllama_flask.generation.infill import fills_gaps, infill
+from rkllama_flask.generation.prompt.infill import fills_gaps, infill
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
 from tests.generation.data.cases import byte_tokenizer, make_model

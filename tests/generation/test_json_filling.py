@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest
-from rkllama_flask.generation.json_filling import DEFAULT_MOST_ITEMS
-from rkllama_flask.generation.json_schema import KINDS
-from rkllama_flask.generation.json_values import ATTEMPTS, MOST_CHOICES
-from rkllama_flask.generation.repetition import COUNTED_ITEMS, LEAST_CHARACTERS, REPEATED_ITEMS
+from rkllama_flask.generation.guided.json_filling import DEFAULT_MOST_ITEMS
+from rkllama_flask.generation.guided.json_schema import KINDS
+from rkllama_flask.generation.guided.json_values import ATTEMPTS, MOST_CHOICES
+from rkllama_flask.generation.guided.repetition import COUNTED_ITEMS, LEAST_CHARACTERS, REPEATED_ITEMS
 from tests.generation.filled import filled, steps_for
 
 COLOUR = {"enum": ["red", "green", "grey"]}

@@ -6,11 +6,11 @@ import pytest
 
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest
 from rkllama_flask.generation.events import Text
-from rkllama_flask.generation.filling import Filling
-from rkllama_flask.generation.json_format import JsonOutput
-from rkllama_flask.generation.json_schema import MAX_DEPTH, SchemaChecker
+from rkllama_flask.generation.guided.filling import Filling
+from rkllama_flask.generation.guided.json_format import JsonOutput
+from rkllama_flask.generation.guided.json_schema import MAX_DEPTH, SchemaChecker
+from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.request import JsonFormat
-from rkllama_flask.generation.written import Written
 from tests.generation.filled import encode
 
 PERSON = {

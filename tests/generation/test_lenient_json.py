@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rkllama_flask.generation.arriving import ArrivingText
-from rkllama_flask.generation.lenient_json import MAX_DEPTH, LenientJson, mended
+from rkllama_flask.generation.output.arriving import ArrivingText
+from rkllama_flask.generation.output.lenient_json import MAX_DEPTH, LenientJson, mended
 from tests.generation.pieces import cuts
 
 VALUES = st.recursive(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkllama_flask.generation.events import Reasoning, Text
-from rkllama_flask.generation.reasoning import TAGS, ReasoningSplitter
+from rkllama_flask.generation.output.reasoning import TAGS, ReasoningSplitter
 
 
 def split(pieces, *, open=False):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rkllama_flask.generation.repetition import (
+from rkllama_flask.generation.guided.repetition import (
     COUNTED_ITEMS,
     LEAST_CHARACTERS,
     LEAST_TIMES,

@@ -6,10 +6,10 @@ import pytest
 
 from rkllama_flask.catalog.model import Modelfile
 from rkllama_flask.errors import TemplateFailed
-from rkllama_flask.generation.builtin_templates import template_name, template_text
+from rkllama_flask.generation.prompt.builtin_templates import template_name, template_text
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.request import Message, Tool, ToolCall
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.templates import ChatTemplate
 from tests.generation.data.cases import (
     FAMILIES,
     conversations,

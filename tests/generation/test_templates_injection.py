@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkllama_flask.errors import InvalidRequest, TemplateFailed
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.special_text import MODEL_TAGS, WELL_KNOWN, neutralise
+from rkllama_flask.generation.prompt.templates import ChatTemplate
+from rkllama_flask.generation.prompt.tokens import Tokenizer
 from rkllama_flask.generation.request import Message, Tool, ToolCall
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.special_text import MODEL_TAGS, WELL_KNOWN, neutralise
-from rkllama_flask.generation.templates import ChatTemplate
-from rkllama_flask.generation.tokens import Tokenizer
 from tests.generation.data.cases import FAMILIES, byte_tokenizer, family_template
 
 LIBRARY = byte_tokenizer()

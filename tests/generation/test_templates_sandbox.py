@@ -9,11 +9,11 @@ import jinja2
 import pytest
 
 from rkllama_flask.errors import TemplateFailed
-from rkllama_flask.generation import template_limits
+from rkllama_flask.generation.prompt import template_limits
+from rkllama_flask.generation.prompt.template_limits import TemplateLimit
+from rkllama_flask.generation.prompt.template_sandbox import TemplateEnvironment
+from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.request import Message, Tool
-from rkllama_flask.generation.template_limits import TemplateLimit
-from rkllama_flask.generation.template_sandbox import TemplateEnvironment
-from rkllama_flask.generation.templates import ChatTemplate
 
 ENVIRONMENT = TemplateEnvironment(now=lambda: datetime(2025, 3, 4))
 

@@ -10,10 +10,10 @@ from tokenizers import AddedToken, processors
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelUnusable
-from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
+from rkllama_flask.generation.prompt.gguf_tokenizer import build_tokenizer
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.tokens import KEPT, Tokenizer
 from rkllama_flask.generation.prompts import Prompts
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.tokens import KEPT, Tokenizer
 from tests.generation.data.cases import byte_tokenizer, make_model
 from tests.generation.data.llama_cpp import write_gguf
 from tests.generation.data.texts import TEXTS

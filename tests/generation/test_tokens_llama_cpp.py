@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.prompt.gguf_tokenizer import build_tokenizer
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.tokens import Tokenizer
 from tests.generation.data.cases import make_model
 from tests.generation.data.llama_cpp import llama_vocabulary, write_gguf
 from tests.generation.data.texts import SENTENCES, TEXTS

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.events import Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.output.tool_calls import ToolCallParser
+from rkllama_flask.generation.output.tool_dialects.dialects import detect_dialect
 from rkllama_flask.generation.request import Tool, ToolChoice
-from rkllama_flask.generation.tool_calls import ToolCallParser
-from rkllama_flask.generation.tool_dialects.dialects import detect_dialect
 from tests.generation.pieces import cuts, every_cut
 
 PROPERTIES = {"city": {"type": "string"}, "days": {"type": "integer"}, "where": {"type": "object"}}

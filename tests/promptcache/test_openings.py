@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rkllama_flask.catalog.model import Model, Modelfile
-from rkllama_flask.generation import builtin_templates
+from rkllama_flask.generation.prompt import builtin_templates
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest, Message, Tool
 from tests.api.stub import make_model

@@ -15,7 +15,7 @@ from rkllama_flask.api.ollama.schemas import ShowSchema, model_name
 from rkllama_flask.api.openapi import accepts, returns
 from rkllama_flask.api.streaming import unapplied_header
 from rkllama_flask.errors import ModelNotFound
-from rkllama_flask.generation.templates import ChatTemplate
+from rkllama_flask.generation.prompt.templates import ChatTemplate
 
 _schema = ShowSchema()
 

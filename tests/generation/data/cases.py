@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.generation.builtin_templates import template_text
+from rkllama_flask.generation.prompt.builtin_templates import template_text
+from rkllama_flask.generation.prompt.special_text import WELL_KNOWN
+from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.request import Message, Tool, ToolCall
-from rkllama_flask.generation.special_text import WELL_KNOWN
-from rkllama_flask.generation.templates import ChatTemplate
 
 HERE = Path(__file__).parent
 FAMILIES = sorted(path.stem for path in (HERE / "renderings").glob("*.txt"))

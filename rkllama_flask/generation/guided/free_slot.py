@@ -4,10 +4,10 @@ import json
 import re
 from collections.abc import Callable
 
-from rkllama_flask.generation.arriving import ArrivingText, Reading
-from rkllama_flask.generation.lenient_json import LenientJson
-from rkllama_flask.generation.repetition import RepeatingText
-from rkllama_flask.generation.slots import Slot
+from rkllama_flask.generation.guided.repetition import RepeatingText
+from rkllama_flask.generation.guided.slots import Slot
+from rkllama_flask.generation.output.arriving import ArrivingText, Reading
+from rkllama_flask.generation.output.lenient_json import LenientJson
 
 _FIRST = {"object": "{", "array": "[", "string": '"'}
 _SCALARS = {

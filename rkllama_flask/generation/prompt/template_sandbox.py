@@ -19,7 +19,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from rkllama_flask.generation import template_limits as limits
+from rkllama_flask.generation.prompt import template_limits as limits
 
 _REMOVED_FILTERS = ("center", "filesizeformat", "pprint", "random", "truncate", "urlize", "wordwrap", "xmlattr")
 _LIST_FILTERS = {

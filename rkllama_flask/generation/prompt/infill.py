@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from rkllama_flask.catalog.model import Model
-from rkllama_flask.generation.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
 
 
 class _Form(NamedTuple):

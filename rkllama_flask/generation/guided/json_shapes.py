@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rkllama_flask.generation.json_schema import SchemaChecker, refused
+from rkllama_flask.generation.guided.json_schema import SchemaChecker, refused
 
 MAX_MEMBERS = 20_000
 """Members of all objects together: references make many of few, and each costs a microsecond or two."""

@@ -3,13 +3,13 @@
 import json
 
 from rkllama_flask.generation.events import Event, Text
-from rkllama_flask.generation.json_filling import JsonFilling
-from rkllama_flask.generation.json_outline import outline
-from rkllama_flask.generation.json_schema import SchemaChecker
-from rkllama_flask.generation.json_shapes import Shapes
-from rkllama_flask.generation.json_values import Script
+from rkllama_flask.generation.guided.json_filling import JsonFilling
+from rkllama_flask.generation.guided.json_outline import outline
+from rkllama_flask.generation.guided.json_schema import SchemaChecker
+from rkllama_flask.generation.guided.json_shapes import Shapes
+from rkllama_flask.generation.guided.json_values import Script
+from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.request import JsonFormat
-from rkllama_flask.generation.written import Written
 
 _ANY_OBJECT = {"type": "object"}
 

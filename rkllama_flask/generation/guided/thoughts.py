@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from rkllama_flask.generation.reasoning import TAGS
-from rkllama_flask.generation.slots import Slot
-from rkllama_flask.generation.written import Written
+from rkllama_flask.generation.guided.slots import Slot
+from rkllama_flask.generation.guided.written import Written
+from rkllama_flask.generation.output.reasoning import TAGS
 from rkllama_flask.text.stops import overlap
 
 

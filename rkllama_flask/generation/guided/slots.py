@@ -9,8 +9,8 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from rkllama_flask.generation.lenient_json import BLANK
-from rkllama_flask.generation.repetition import RepeatingText
+from rkllama_flask.generation.guided.repetition import RepeatingText
+from rkllama_flask.generation.output.lenient_json import BLANK
 
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]+')
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')

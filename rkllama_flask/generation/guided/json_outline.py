@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 
-from rkllama_flask.generation.json_formats import EXAMPLES
-from rkllama_flask.generation.json_schema import KINDS
-from rkllama_flask.generation.json_shapes import (
+from rkllama_flask.generation.guided.json_formats import EXAMPLES
+from rkllama_flask.generation.guided.json_schema import KINDS
+from rkllama_flask.generation.guided.json_shapes import (
     Array,
     Free,
     Member,

@@ -1,7 +1,7 @@
 """What there is of an answer that the server and the model write together."""
 
-from rkllama_flask.generation.lenient_json import BLANK
-from rkllama_flask.generation.segments import Segment
+from rkllama_flask.generation.output.lenient_json import BLANK
+from rkllama_flask.generation.prompt.segments import Segment
 
 
 class Written:

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rkllama_flask.generation.prompt.special_text import Cover
 from rkllama_flask.generation.request import Message, Tool, ToolCall
-from rkllama_flask.generation.special_text import Cover
 
 Turn = dict[str, Any]
 """One message as templates see it: `role`, `content`, and what else it has."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rkllama_flask.generation.arriving import ArrivingText, Reading
+from rkllama_flask.generation.output.arriving import ArrivingText, Reading
 
 MAX_DEPTH = 64
 """Brackets within brackets; deeper ones are dropped, so that no reader of the result can run out of stack."""

@@ -16,7 +16,7 @@ from jsonschema.validators import Draft202012Validator, validator_for
 from referencing.jsonschema import DRAFT202012
 
 from rkllama_flask.errors import InvalidRequest
-from rkllama_flask.generation.bounded_validation import Budget, TooMuchWork, bounded_validator
+from rkllama_flask.generation.guided.bounded_validation import Budget, TooMuchWork, bounded_validator
 
 MAX_DEPTH = 64
 MAX_NODES = 2000

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from typing import TypeVar
 
 from rkllama_flask.errors import InvalidRequest
-from rkllama_flask.generation.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
 
 MODEL_TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 """Markup that a model writes in its own turns."""

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from rkllama_flask.generation.arriving import ArrivingText, Reading
-from rkllama_flask.generation.lenient_json import BLANK, LenientJson
+from rkllama_flask.generation.output.arriving import ArrivingText, Reading
+from rkllama_flask.generation.output.lenient_json import BLANK, LenientJson
+from rkllama_flask.generation.output.tool_dialects.values import as_json
 from rkllama_flask.generation.request import Tool
-from rkllama_flask.generation.tool_dialects.values import as_json
 
 _NAME_KEYS = ("name", "function", "tool_name")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args")

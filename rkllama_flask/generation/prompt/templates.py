@@ -23,12 +23,11 @@ import jinja2
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import TemplateFailed
-from rkllama_flask.generation.builtin_templates import builtin_template
-from rkllama_flask.generation.request import Message, Tool, ToolCall
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.special_text import MODEL_TAGS, WELL_KNOWN, Cover, special_text
-from rkllama_flask.generation.template_limits import limited
-from rkllama_flask.generation.template_messages import (
+from rkllama_flask.generation.prompt.builtin_templates import builtin_template
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.special_text import MODEL_TAGS, WELL_KNOWN, Cover, special_text
+from rkllama_flask.generation.prompt.template_limits import limited
+from rkllama_flask.generation.prompt.template_messages import (
     Turn,
     covered,
     declarations,
@@ -39,8 +38,9 @@ from rkllama_flask.generation.template_messages import (
     with_tools_as_text,
     without_system,
 )
-from rkllama_flask.generation.template_sandbox import TemplateEnvironment
-from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.prompt.template_sandbox import TemplateEnvironment
+from rkllama_flask.generation.prompt.tokens import Tokenizer
+from rkllama_flask.generation.request import Message, Tool, ToolCall
 
 __all__ = ["ChatTemplate", "Prompt", "Segment"]
 

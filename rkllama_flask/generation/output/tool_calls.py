@@ -12,12 +12,12 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rkllama_flask.generation.arriving import ArrivingText, Reading
 from rkllama_flask.generation.events import Event, Text, ToolArguments, ToolCallStarted
-from rkllama_flask.generation.lenient_json import BLANK
+from rkllama_flask.generation.output.arriving import ArrivingText, Reading
+from rkllama_flask.generation.output.lenient_json import BLANK
+from rkllama_flask.generation.output.tool_dialects.calls import CallReader, NotACall
+from rkllama_flask.generation.output.tool_dialects.dialects import offered_names
 from rkllama_flask.generation.request import Tool, ToolChoice
-from rkllama_flask.generation.tool_dialects.calls import CallReader, NotACall
-from rkllama_flask.generation.tool_dialects.dialects import offered_names
 from rkllama_flask.text.stops import overlap
 
 _MARKERS: dict[str, tuple[str, ...]] = {

@@ -5,12 +5,12 @@ import math
 from collections.abc import Callable, Generator, Sequence
 
 from rkllama_flask.errors import AnswerUnfit
-from rkllama_flask.generation.free_slot import FreeSlot, only_beginning
-from rkllama_flask.generation.json_formats import PARTS, format_problem
-from rkllama_flask.generation.json_schema import SchemaChecker
-from rkllama_flask.generation.json_shapes import Free, Number, String
-from rkllama_flask.generation.slots import ChoiceSlot, DigitsSlot, NumberSlot, Slot, StringSlot
-from rkllama_flask.generation.written import Written
+from rkllama_flask.generation.guided.free_slot import FreeSlot, only_beginning
+from rkllama_flask.generation.guided.json_formats import PARTS, format_problem
+from rkllama_flask.generation.guided.json_schema import SchemaChecker
+from rkllama_flask.generation.guided.json_shapes import Free, Number, String
+from rkllama_flask.generation.guided.slots import ChoiceSlot, DigitsSlot, NumberSlot, Slot, StringSlot
+from rkllama_flask.generation.guided.written import Written
 
 ATTEMPTS = 3
 """How often the model is asked for a value that has to be more than of its type."""

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rkllama_flask.generation.filling import Encode
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.tokens import Tokenizer
+from rkllama_flask.generation.guided.filling import Encode
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.tokens import Tokenizer
 
 _PROBE = (Segment('{"', trusted=False),)
 

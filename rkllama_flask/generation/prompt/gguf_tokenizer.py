@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from rkllama_flask.generation.special_text import is_markup
+from rkllama_flask.generation.prompt.special_text import is_markup
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 """Token types of GGUF; byte tokens have 6."""

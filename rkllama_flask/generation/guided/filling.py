@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from rkllama_flask.engine.running.steps import Step
-from rkllama_flask.generation.json_values import Script
-from rkllama_flask.generation.segments import Segment
-from rkllama_flask.generation.slots import PeekSlot, Slot
-from rkllama_flask.generation.written import Written
+from rkllama_flask.generation.guided.json_values import Script
+from rkllama_flask.generation.guided.slots import PeekSlot, Slot
+from rkllama_flask.generation.guided.written import Written
+from rkllama_flask.generation.prompt.segments import Segment
 
 Encode = Callable[[Sequence[Segment]], tuple[str | Sequence[int], int | None]]
 """What the runtime gets for the prompt with these segments behind it, and how many tokens that is, if it is known."""

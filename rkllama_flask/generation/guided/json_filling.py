@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 
 from rkllama_flask.errors import AnswerUnfit
-from rkllama_flask.generation.json_schema import SchemaChecker
-from rkllama_flask.generation.json_shapes import (
+from rkllama_flask.generation.guided.json_schema import SchemaChecker
+from rkllama_flask.generation.guided.json_shapes import (
     Array,
     Free,
     Member,
@@ -25,10 +25,10 @@ from rkllama_flask.generation.json_shapes import (
     String,
     Union,
 )
-from rkllama_flask.generation.json_values import ATTEMPTS, Script, ValueFilling, blank
-from rkllama_flask.generation.repetition import only_repeats
-from rkllama_flask.generation.slots import ChoiceSlot, PeekSlot, Slot
-from rkllama_flask.generation.written import Written
+from rkllama_flask.generation.guided.json_values import ATTEMPTS, Script, ValueFilling, blank
+from rkllama_flask.generation.guided.repetition import only_repeats
+from rkllama_flask.generation.guided.slots import ChoiceSlot, PeekSlot, Slot
+from rkllama_flask.generation.guided.written import Written
 
 DEFAULT_MOST_ITEMS = 64
 MAX_DEPTH = 48

@@ -16,9 +16,9 @@ import tokenizers
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.reading.gguf import GgufUnreadable, read_metadata
 from rkllama_flask.errors import InvalidRequest, ModelUnusable
-from rkllama_flask.generation.gguf_tokenizer import build_tokenizer
-from rkllama_flask.generation.segments import Prompt, Segment
-from rkllama_flask.generation.special_text import is_markup, neutralise, without_half_characters
+from rkllama_flask.generation.prompt.gguf_tokenizer import build_tokenizer
+from rkllama_flask.generation.prompt.segments import Prompt, Segment
+from rkllama_flask.generation.prompt.special_text import is_markup, neutralise, without_half_characters
 from rkllama_flask.native_threads import call_natively
 
 __all__ = ["Tokenizer", "neutralise"]

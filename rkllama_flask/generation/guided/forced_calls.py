@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rkllama_flask.errors import InvalidRequest
-from rkllama_flask.generation.bounded_validation import Budget
 from rkllama_flask.generation.events import Event, ToolArguments, ToolCallStarted
-from rkllama_flask.generation.json_filling import JsonFilling
-from rkllama_flask.generation.json_schema import SchemaChecker
-from rkllama_flask.generation.json_values import Script
+from rkllama_flask.generation.guided.bounded_validation import Budget
+from rkllama_flask.generation.guided.json_filling import JsonFilling
+from rkllama_flask.generation.guided.json_schema import SchemaChecker
+from rkllama_flask.generation.guided.json_values import Script
+from rkllama_flask.generation.guided.slots import ChoiceSlot, PeekSlot
+from rkllama_flask.generation.guided.written import Written
+from rkllama_flask.generation.output.tool_calls import ToolCallParser
+from rkllama_flask.generation.output.tool_dialects.dialects import HERMES, Dialect, offered_names
 from rkllama_flask.generation.request import Tool, ToolChoice
-from rkllama_flask.generation.slots import ChoiceSlot, PeekSlot
-from rkllama_flask.generation.tool_calls import ToolCallParser
-from rkllama_flask.generation.tool_dialects.dialects import HERMES, Dialect, offered_names
-from rkllama_flask.generation.written import Written
 
 MOST_CALLS = 16
 MOST_CHECKED = 256

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rkllama_flask.generation.lenient_json import mended, strict_word
+from rkllama_flask.generation.output.lenient_json import mended, strict_word
 
 
 def as_json(text: str, schema: Any) -> str:

@@ -1,0 +1,1 @@
+"""Answers by a schema: the server writes what is fixed, the model the values."""

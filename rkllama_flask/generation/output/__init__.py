@@ -1,0 +1,1 @@
+"""What a model writes is read: reasoning, tool calls, lenient JSON."""

@@ -1,0 +1,1 @@
+"""Messages become a prompt: templates, special strings, tokens."""

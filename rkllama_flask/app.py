@@ -6,7 +6,7 @@ from flask import Flask
 
 from rkllama_flask import logs
 from rkllama_flask.api import register
-from rkllama_flask.api.record import observe
+from rkllama_flask.api.web.record import observe
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.changing.blobs import Blobs
 from rkllama_flask.catalog.pull.pulls import Pulls

@@ -67,7 +67,7 @@ def test_only_the_command_line_and_the_pull_speak_to_other_machines() -> None:
 def test_no_wait_depends_on_what_time_it_is() -> None:
     """Clocks are set, and boards without a battery begin in 1970: the time of day is only shown, or told to files."""
     shown = {
-        "api/access_log.py",
+        "api/observability/access_log.py",
         "api/cache.py",
         "api/ollama/durations.py",
         "api/ollama/models.py",

@@ -5,22 +5,10 @@ from flask import Flask
 
 def register(app: Flask) -> None:
     """Give `app` every route, and what all of them share: request ids, admission, errors in each API's own shape."""
-    from rkllama_flask.api import (
-        access_log,
-        anthropic,
-        cache,
-        context,
-        docs,
-        errors,
-        metrics,
-        models,
-        ollama,
-        openai,
-        ops,
-        record,
-        security,
-        ui,
-    )
+    from rkllama_flask.api import anthropic, cache, models, ollama, openai, ui
+    from rkllama_flask.api.documentation import docs
+    from rkllama_flask.api.observability import access_log, metrics, ops
+    from rkllama_flask.api.web import context, errors, record, security
 
     app.url_map.converters["model"] = models.NameConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]  # answers keep the order their API documents

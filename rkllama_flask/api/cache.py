@@ -9,14 +9,13 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from marshmallow.validate import Length
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.body import read_json
-from rkllama_flask.api.context import services
 from rkllama_flask.api.openai.neutral import messages_of
 from rkllama_flask.api.openai.schemas import MessageSchema
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.schema import List, Nested, RequestSchema, String
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.body import read_json
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.schema import List, Nested, RequestSchema, String
 from rkllama_flask.catalog.reading.names import parse
 from rkllama_flask.errors import InvalidRequest, ModelNotFound
 from rkllama_flask.generation.caches import CacheFacts, Caches

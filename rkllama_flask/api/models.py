@@ -9,14 +9,13 @@ from flask import Blueprint, Response, jsonify
 from marshmallow.validate import Range
 from werkzeug.routing import PathConverter
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.body import read_json
-from rkllama_flask.api.context import services
-from rkllama_flask.api.openapi import accepts, returns
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
 from rkllama_flask.api.pulling import PullEvents, PullLines
-from rkllama_flask.api.schema import Boolean, Integer, RequestSchema, String
-from rkllama_flask.api.streaming import collect, stream
+from rkllama_flask.api.web.body import read_json
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.schema import Boolean, Integer, RequestSchema, String
+from rkllama_flask.api.web.streaming import collect, stream
 
 blueprint = Blueprint("models", __name__)
 

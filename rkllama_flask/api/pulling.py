@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import request
 
-from rkllama_flask.api.context import services
-from rkllama_flask.api.errors import Dialect, dialect_of
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.errors import Dialect, dialect_of
 from rkllama_flask.catalog.pull.pulls import BEGIN, TICK, Step
 from rkllama_flask.errors import Draining, RkllamaError
 from rkllama_flask.generation.events import Waiting

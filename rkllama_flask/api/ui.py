@@ -5,7 +5,7 @@ from pathlib import Path
 from flask import Blueprint, Response, redirect, send_from_directory
 from werkzeug.wrappers import Response as BaseResponse
 
-from rkllama_flask.api.pages import protect
+from rkllama_flask.api.web.pages import protect
 
 blueprint = Blueprint("ui", __name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from rkllama_flask.api import access_log
+from rkllama_flask.api.observability import access_log
 from tests.api.conftest import Api
 from tests.serving import ROOT, Server
 
@@ -148,8 +148,8 @@ def test_it_can_be_switched_off(api: Api, log: list[str]) -> None:
 
 
 def test_a_client_that_never_saw_an_answer_has_499(api: Api, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rkllama_flask.api.streaming.client_gone", lambda _: True)
-    monkeypatch.setattr("rkllama_flask.api.streaming.LOOK_EVERY", 0)
+    monkeypatch.setattr("rkllama_flask.api.web.streaming.client_gone", lambda _: True)
+    monkeypatch.setattr("rkllama_flask.api.web.streaming.LOOK_EVERY", 0)
     ask(api, "/v1/completions", method="POST", json={"model": "tiny", "prompt": "x"})
     line = json.loads(log[0])
     assert (line["status"], line["outcome"]) == (499, "cancelled")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask import jsonify
 
-from rkllama_flask.api.body import MAX_DEPTH, read_json
+from rkllama_flask.api.web.body import MAX_DEPTH, read_json
 from tests.api.conftest import Api
 
 if sys.version_info >= (3, 14):
@@ -221,7 +221,7 @@ class ImpatientTimer:
 def test_a_body_that_only_trickles_is_given_up(
     echo: Api, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
-    monkeypatch.setattr("rkllama_flask.api.body.threading.Timer", ImpatientTimer)
+    monkeypatch.setattr("rkllama_flask.api.web.body.threading.Timer", ImpatientTimer)
     socket = Socket()
     assert send_broken(echo, error, socket).status_code == 408
     assert socket.shut

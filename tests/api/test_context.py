@@ -1,6 +1,6 @@
 import pytest
 
-from rkllama_flask.api.context import client_name
+from rkllama_flask.api.web.context import client_name
 from rkllama_flask.app import create_app
 
 

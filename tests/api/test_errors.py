@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask import abort
 
-from rkllama_flask.api import errors
+from rkllama_flask.api.web import errors
 from rkllama_flask.errors import (
     AnswerUnfit,
     ContextLengthExceeded,

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from rkllama_flask.api.openapi import operation_of
-from rkllama_flask.api.openapi_examples import MODEL
+from rkllama_flask.api.openapi.examples import MODEL
+from rkllama_flask.api.openapi.views import operation_of
 from rkllama_flask.app import create_app
 
 IMPOSSIBLE = [

@@ -8,7 +8,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from rkllama_flask.api import metrics
+from rkllama_flask.api.observability import metrics
 from rkllama_flask.machine.board import Board, Clock
 from tests.api.conftest import Api
 from tests.serving import ROOT, Server

@@ -14,8 +14,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from rkllama_flask.api.body import MAX_OBJECTS
-from rkllama_flask.api.schema import MAX_INPUTS, MAX_ITEMS
+from rkllama_flask.api.web.body import MAX_OBJECTS
+from rkllama_flask.api.web.schema import MAX_INPUTS, MAX_ITEMS
 from rkllama_flask.app import create_app
 from rkllama_flask.generation.guided.forced_calls import MOST_CHECKED
 from rkllama_flask.generation.inference import MAX_STOPS

@@ -12,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from rkllama_flask.api.openapi_document import build
+from rkllama_flask.api.documentation.document import build
 from rkllama_flask.provision import MODEL_NAME
 from tests.api.conftest import Api
 from tests.catalog.gguf_files import LLAMA, gguf_bytes
@@ -188,7 +188,7 @@ def test_nothing_else_is_served_from_the_pages_folder(api: Api) -> None:
 
 
 def test_the_examples_name_the_model_that_comes_with_the_installation() -> None:
-    from rkllama_flask.api import openapi_examples
+    from rkllama_flask.api.openapi import examples as openapi_examples
 
     assert openapi_examples.MODEL == MODEL_NAME
     assert Path("/" + openapi_examples.PATHS["place"]).parent.name == MODEL_NAME

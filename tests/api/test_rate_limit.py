@@ -2,7 +2,7 @@
 
 import pytest
 
-from rkllama_flask.api.rate_limit import RateLimit
+from rkllama_flask.api.web.rate_limit import RateLimit
 from tests.api.conftest import Api
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rkllama_flask.api.schema import (
+from rkllama_flask.api.web.schema import (
     Boolean,
     Integer,
     List,

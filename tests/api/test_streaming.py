@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from flask import Response
 
-from rkllama_flask.api import streaming
-from rkllama_flask.api.streaming import ClientGone, client_gone, collect, stream
+from rkllama_flask.api.web import streaming
+from rkllama_flask.api.web.streaming import ClientGone, client_gone, collect, stream
 from rkllama_flask.errors import QueueFull, RkllamaError, RuntimeFailed
 from rkllama_flask.generation.events import Text, Waiting
 from tests.api.conftest import Api

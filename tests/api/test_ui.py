@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from rkllama_flask.api import openapi_examples
+from rkllama_flask.api.openapi import examples as openapi_examples
 from tests.api.browser import MISSING, Page, open_browser
 from tests.api.conftest import Api
 from tests.conftest import scripted_library

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from rkllama_flask.api.vectors import numbers, reply_with
+from rkllama_flask.api.web.vectors import numbers, reply_with
 
 
 def test_others_are_served_between_two_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("rkllama_flask.api.vectors.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr("rkllama_flask.api.web.vectors.time", SimpleNamespace(sleep=pauses.append))
     assert [*numbers([array("f", [1, 0.5])] * 3)] == ["[1.0, 0.5]"] * 3
     assert pauses == [0, 0]
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.anthropic.content import Content, ContentBlocks, assemble
 from rkllama_flask.api.anthropic.framing import Head, MessageEvents
 from rkllama_flask.api.anthropic.neutral import (
@@ -19,10 +17,11 @@ from rkllama_flask.api.anthropic.neutral import (
     unapplied_of,
 )
 from rkllama_flask.api.anthropic.schemas import CountSchema, MessagesSchema
-from rkllama_flask.api.body import read_json
-from rkllama_flask.api.context import client_name, services
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.body import read_json
+from rkllama_flask.api.web.context import client_name, services
+from rkllama_flask.api.web.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.generation.events import Finished
 from rkllama_flask.generation.request import GenerationRequest
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from rkllama_flask.api.context import services
+from rkllama_flask.api.web.context import services
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from rkllama_flask.api.anthropic.fields import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
-from rkllama_flask.api.context import services
+from rkllama_flask.api.web.context import services
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 from rkllama_flask.sampling import Sampling

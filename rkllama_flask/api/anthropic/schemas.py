@@ -10,7 +10,7 @@ from marshmallow import ValidationError, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from rkllama_flask.api.anthropic.fields import Content, OutputFormat, SystemPrompt
-from rkllama_flask.api.schema import (
+from rkllama_flask.api.web.schema import (
     Boolean,
     EitherOf,
     Integer,

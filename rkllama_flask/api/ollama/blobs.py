@@ -5,9 +5,9 @@ import time
 from flask import Response, request
 from werkzeug.wsgi import get_content_length
 
-from rkllama_flask.api.body import abandon_body, read_file
-from rkllama_flask.api.context import services
-from rkllama_flask.api.openapi import returns
+from rkllama_flask.api.openapi.views import returns
+from rkllama_flask.api.web.body import abandon_body, read_file
+from rkllama_flask.api.web.context import services
 from rkllama_flask.catalog.changing.blobs import parse_digest
 from rkllama_flask.errors import Draining, NotFound, PayloadTooLarge
 

@@ -5,11 +5,11 @@ from contextlib import contextmanager, suppress
 
 from flask import Response
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api.context import services
 from rkllama_flask.api.ollama.names import find_model, quoted, required
 from rkllama_flask.api.ollama.schemas import CopySchema, NamedSchema, model_name
-from rkllama_flask.api.openapi import accepts, returns
+from rkllama_flask.api.openapi import examples
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.context import services
 from rkllama_flask.catalog.catalog import Catalog
 from rkllama_flask.catalog.reading import names
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, NotFound, Unavailable, UnsupportedRequest

@@ -7,14 +7,13 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.context import services
 from rkllama_flask.api.ollama.changes import check_name, freeing
 from rkllama_flask.api.ollama.schemas import CreateSchema, model_name
-from rkllama_flask.api.openapi import accepts, returns
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
 from rkllama_flask.api.pulling import PullEvents, PullLines
-from rkllama_flask.api.streaming import collect, stream, unapplied_header
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.streaming import collect, stream, unapplied_header
 from rkllama_flask.catalog.changing.uploaded import Uploaded, arrange
 from rkllama_flask.catalog.pull.pulls import Step
 from rkllama_flask.catalog.pull.source import parse_source

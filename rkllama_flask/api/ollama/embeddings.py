@@ -6,16 +6,15 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.ollama.details import within_context
 from rkllama_flask.api.ollama.names import find_model, quoted, required
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.ollama.schemas import EmbeddingsSchema, EmbedSchema, model_name
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.streaming import collect, unapplied_header
-from rkllama_flask.api.vectors import numbers, reply_with
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.context import client_name, services
+from rkllama_flask.api.web.streaming import collect, unapplied_header
+from rkllama_flask.api.web.vectors import numbers, reply_with
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotFound
 from rkllama_flask.generation.embeddings import Embeddings

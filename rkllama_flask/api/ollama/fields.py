@@ -11,7 +11,7 @@ from marshmallow import fields
 
 from rkllama_flask.api.ollama.durations import keep_alive_seconds, parse_duration
 from rkllama_flask.api.ollama.options import Options, read_options
-from rkllama_flask.api.schema import MAX_INPUTS, Unapplied
+from rkllama_flask.api.web.schema import MAX_INPUTS, Unapplied
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import JsonFormat
 

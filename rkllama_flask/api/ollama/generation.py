@@ -7,9 +7,6 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.ollama.details import within_context
 from rkllama_flask.api.ollama.durations import utc_now
 from rkllama_flask.api.ollama.framing import AnswerLines, Fields, Shape, chat_shape, generate_shape
@@ -18,8 +15,10 @@ from rkllama_flask.api.ollama.neutral import messages_of, tools_of
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.ollama.schemas import AnswerSchema, ChatSchema, GenerateSchema, model_name
 from rkllama_flask.api.ollama.truncation import FittingAnswer, without_beginning, without_oldest_turns
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.context import client_name, services
+from rkllama_flask.api.web.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.events import Content

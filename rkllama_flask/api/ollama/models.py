@@ -5,15 +5,14 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.context import services
 from rkllama_flask.api.ollama.details import details, identity, model_info, parameters_text
 from rkllama_flask.api.ollama.durations import NEVER, local_time
 from rkllama_flask.api.ollama.names import display_name, find_model, required
 from rkllama_flask.api.ollama.schemas import ShowSchema, model_name
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.streaming import unapplied_header
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.streaming import unapplied_header
 from rkllama_flask.errors import ModelNotFound
 from rkllama_flask.generation.prompt.templates import ChatTemplate
 

@@ -4,7 +4,7 @@ import json
 import re
 from contextlib import suppress
 
-from rkllama_flask.api.context import services
+from rkllama_flask.api.web.context import services
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelNotFound
 

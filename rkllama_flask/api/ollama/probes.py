@@ -3,8 +3,8 @@
 from flask import Response, jsonify
 
 import rkllama_flask
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.openapi import returns
+from rkllama_flask.api.openapi import replies
+from rkllama_flask.api.openapi.views import returns
 
 API_VERSION = "0.12.6"
 """The version of Ollama whose API this is: programs compare it before they use newer parts of it."""

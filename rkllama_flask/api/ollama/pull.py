@@ -2,13 +2,12 @@
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.ollama.schemas import NamedSchema, model_name
-from rkllama_flask.api.openapi import accepts, returns
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
 from rkllama_flask.api.pulling import PullEvents, PullLines
-from rkllama_flask.api.schema import Boolean
-from rkllama_flask.api.streaming import collect, stream
+from rkllama_flask.api.web.schema import Boolean
+from rkllama_flask.api.web.streaming import collect, stream
 from rkllama_flask.errors import InvalidRequest, PullFailed
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from marshmallow import pre_load
 
-from rkllama_flask.api.body import parse_object, read_bytes
 from rkllama_flask.api.ollama.fields import (
     ContextField,
     Format,
@@ -20,7 +19,8 @@ from rkllama_flask.api.ollama.fields import (
     TopLogprobs,
 )
 from rkllama_flask.api.ollama.options import Options
-from rkllama_flask.api.schema import (
+from rkllama_flask.api.web.body import parse_object, read_bytes
+from rkllama_flask.api.web.schema import (
     Boolean,
     Integer,
     List,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from rkllama_flask.api.streaming import Events
+from rkllama_flask.api.web.streaming import Events
 from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.generation.events import Content, Waiting
 from rkllama_flask.generation.request import GenerationRequest, Message

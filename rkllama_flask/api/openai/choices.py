@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rkllama_flask.api.streaming import Events
+from rkllama_flask.api.web.streaming import Events
 from rkllama_flask.generation.events import (
     Content,
     Finished,

@@ -5,10 +5,6 @@ from typing import Any, TypeVar
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.body import read_json
-from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
 from rkllama_flask.api.openai.errors import naming
 from rkllama_flask.api.openai.fields import Prompt
@@ -16,8 +12,11 @@ from rkllama_flask.api.openai.framing import Head, TextChunks
 from rkllama_flask.api.openai.neutral import limit_of, sampling_of, unapplied_sampling
 from rkllama_flask.api.openai.schemas import CompletionSchema
 from rkllama_flask.api.openai.usage import render_timings, render_usage
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.streaming import collect, stream, unapplied_header
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.body import read_json
+from rkllama_flask.api.web.context import client_name, services
+from rkllama_flask.api.web.streaming import collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.generation.request import GenerationRequest
 

@@ -7,15 +7,14 @@ from typing import Any
 
 from flask import Response
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.body import read_json
-from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.errors import naming
 from rkllama_flask.api.openai.schemas import EmbeddingSchema
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.streaming import collect
-from rkllama_flask.api.vectors import numbers, reply_with
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.body import read_json
+from rkllama_flask.api.web.context import client_name, services
+from rkllama_flask.api.web.streaming import collect
+from rkllama_flask.api.web.vectors import numbers, reply_with
 from rkllama_flask.errors import InvalidRequest
 
 _schema = EmbeddingSchema()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from marshmallow import ValidationError, fields
 
-from rkllama_flask.api.schema import MAX_INPUTS
+from rkllama_flask.api.web.schema import MAX_INPUTS
 from rkllama_flask.generation.request import JsonFormat, ToolChoice
 
 _TEXT_PARTS = {

@@ -9,10 +9,10 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_replies as replies
 from rkllama_flask.api.anthropic import models as anthropic
-from rkllama_flask.api.context import services
-from rkllama_flask.api.openapi import returns
+from rkllama_flask.api.openapi import replies
+from rkllama_flask.api.openapi.views import returns
+from rkllama_flask.api.web.context import services
 from rkllama_flask.catalog.model import Model
 
 

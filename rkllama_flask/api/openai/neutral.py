@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rkllama_flask.api.context import services
 from rkllama_flask.api.openai.fields import Choice
+from rkllama_flask.api.web.context import services
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import GenerationRequest, Message, Tool, ToolCall, ToolChoice
 from rkllama_flask.sampling import Sampling

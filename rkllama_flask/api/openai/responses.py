@@ -5,10 +5,6 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.body import read_json
-from rkllama_flask.api.context import client_name, services
 from rkllama_flask.api.openai.errors import naming
 from rkllama_flask.api.openai.neutral import (
     limit_of,
@@ -22,8 +18,11 @@ from rkllama_flask.api.openai.neutral import (
 from rkllama_flask.api.openai.responses_framing import ResponseEvents, ResponseHead
 from rkllama_flask.api.openai.responses_input import ResponseSchema, namespaces_of, unapplied_parts
 from rkllama_flask.api.openai.responses_output import OutputItems
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.streaming import Events, collect, stream, unapplied_header
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.body import read_json
+from rkllama_flask.api.web.context import client_name, services
+from rkllama_flask.api.web.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.errors import UnsupportedRequest
 from rkllama_flask.generation.events import Content, Finished
 from rkllama_flask.generation.request import GenerationRequest, Message

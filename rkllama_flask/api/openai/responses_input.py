@@ -11,7 +11,17 @@ from marshmallow.validate import OneOf, Range
 
 from rkllama_flask.api.openai.fields import Arguments, Content, ResponseFormat, ToolChoiceField, json_schema
 from rkllama_flask.api.openai.schemas import EFFORTS, VERBOSITIES, AnswerSchema, FunctionSchema, MessageSchema
-from rkllama_flask.api.schema import Boolean, EitherOf, Integer, List, Nested, Object, RequestSchema, String, Unapplied
+from rkllama_flask.api.web.schema import (
+    Boolean,
+    EitherOf,
+    Integer,
+    List,
+    Nested,
+    Object,
+    RequestSchema,
+    String,
+    Unapplied,
+)
 from rkllama_flask.generation.request import UNLIMITED, JsonFormat
 
 _OTHER_SERVICES = frozenset(

@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from rkllama_flask.api.openai.fields import Arguments, Content, FunctionChoice, Prompts, ResponseFormat, ToolChoiceField
-from rkllama_flask.api.schema import (
+from rkllama_flask.api.web.schema import (
     Boolean,
     EitherOf,
     Integer,

@@ -3,14 +3,13 @@
 from flask import Response, jsonify
 from marshmallow.validate import Range
 
-from rkllama_flask.api import openapi_examples as examples
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.body import read_json
-from rkllama_flask.api.context import services
 from rkllama_flask.api.openai.chat import generation_request
 from rkllama_flask.api.openai.schemas import ChatSchema
-from rkllama_flask.api.openapi import accepts, returns
-from rkllama_flask.api.schema import Boolean, Integer, List, RequestSchema, String
+from rkllama_flask.api.openapi import examples, replies
+from rkllama_flask.api.openapi.views import accepts, returns
+from rkllama_flask.api.web.body import read_json
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.schema import Boolean, Integer, List, RequestSchema, String
 
 
 class TokenizeSchema(RequestSchema):

@@ -10,12 +10,12 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 import rkllama_flask
-from rkllama_flask.api.errors import dialect_of
-from rkllama_flask.api.openapi import Operation, operation_of
-from rkllama_flask.api.openapi_examples import PATHS
-from rkllama_flask.api.openapi_fields import Plugin
-from rkllama_flask.api.openapi_replies import ERRORS
-from rkllama_flask.api.security import is_open
+from rkllama_flask.api.documentation.openapi_fields import Plugin
+from rkllama_flask.api.openapi.examples import PATHS
+from rkllama_flask.api.openapi.replies import ERRORS
+from rkllama_flask.api.openapi.views import Operation, operation_of
+from rkllama_flask.api.web.errors import dialect_of
+from rkllama_flask.api.web.security import is_open
 
 _TAGS = {
     "openai": ("OpenAI", "What OpenAI's clients ask for."),

@@ -11,7 +11,7 @@ from typing import cast
 
 from flask import Flask, Response, g, request
 
-from rkllama_flask.api.context import client_name, request_id
+from rkllama_flask.api.web.context import client_name, request_id
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.generation.events import Ended
 from rkllama_flask.generation.following import OnEnd, nobody

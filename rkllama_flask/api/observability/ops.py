@@ -3,10 +3,10 @@
 from flask import Blueprint, Response, jsonify, request
 
 import rkllama_flask
-from rkllama_flask.api import openapi_replies as replies
-from rkllama_flask.api.context import services
-from rkllama_flask.api.metrics import expose
-from rkllama_flask.api.openapi import returns
+from rkllama_flask.api.observability.metrics import expose
+from rkllama_flask.api.openapi import replies
+from rkllama_flask.api.openapi.views import returns
+from rkllama_flask.api.web.context import services
 from rkllama_flask.errors import Unavailable
 
 blueprint = Blueprint("ops", __name__)

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from rkllama_flask.api.context import services
-from rkllama_flask.api.record import Record, record
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.record import Record, record
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.generation.events import Ended
 from rkllama_flask.machine.board import Board

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from rkllama_flask.api.schema import RequestSchema
+from rkllama_flask.api.web.schema import RequestSchema
 
 JsonSchema = Mapping[str, Any]
 View = TypeVar("View", bound=Callable[..., Any])

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from rkllama_flask.api.context import request_id
-from rkllama_flask.api.record import record
-from rkllama_flask.api.streaming import ClientGone, unexpected
+from rkllama_flask.api.web.context import request_id
+from rkllama_flask.api.web.record import record
+from rkllama_flask.api.web.streaming import ClientGone, unexpected
 from rkllama_flask.errors import NotFound, PayloadTooLarge, RkllamaError
 
 logger = logging.getLogger(__name__)

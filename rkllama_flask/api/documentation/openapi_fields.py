@@ -14,7 +14,7 @@ from rkllama_flask.api.ollama import fields as ollama
 from rkllama_flask.api.ollama.options import HONOURED, NAMED
 from rkllama_flask.api.openai import fields as openai
 from rkllama_flask.api.openai import responses_input as responses
-from rkllama_flask.api.schema import Boolean, EitherOf, StringOrList, Unapplied
+from rkllama_flask.api.web.schema import Boolean, EitherOf, StringOrList, Unapplied
 
 _STRING = {"type": "string"}
 _OBJECT = {"type": "object"}

@@ -15,8 +15,8 @@ from typing import Any
 
 from flask import Flask, Response
 
-from rkllama_flask.api.context import services
-from rkllama_flask.api.record import Record, record
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.record import Record, record
 
 logger = logging.getLogger("rkllama_flask.access")
 

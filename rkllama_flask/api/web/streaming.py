@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from flask import Response, request
 
-from rkllama_flask.api.context import services
-from rkllama_flask.api.record import Record, record
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.record import Record, record
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.generation.events import Waiting
 

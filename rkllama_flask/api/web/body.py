@@ -16,8 +16,8 @@ from flask import request
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from rkllama_flask.api.context import services
-from rkllama_flask.api.streaming import ClientGone
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.streaming import ClientGone
 from rkllama_flask.errors import InvalidRequest, PayloadTooLarge, RequestTimedOut
 
 if sys.version_info >= (3, 14):

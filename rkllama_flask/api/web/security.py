@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
-from rkllama_flask.api.context import client_name, name_client, services
-from rkllama_flask.api.errors import respond
-from rkllama_flask.api.rate_limit import RateLimit
-from rkllama_flask.api.record import record
+from rkllama_flask.api.web.context import client_name, name_client, services
+from rkllama_flask.api.web.errors import respond
+from rkllama_flask.api.web.rate_limit import RateLimit
+from rkllama_flask.api.web.record import record
 from rkllama_flask.errors import Forbidden, RkllamaError, TooManyRequests, Unauthorized
 
 OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/ready", "/openapi.json", "/docs", "/ui"})

@@ -7,10 +7,10 @@ import flask_swagger_ui
 from flask import Blueprint, Response, current_app, redirect, send_from_directory
 from werkzeug.wrappers import Response as BaseResponse
 
-from rkllama_flask.api import openapi_examples
-from rkllama_flask.api.context import services
-from rkllama_flask.api.openapi_document import build
-from rkllama_flask.api.pages import protect
+from rkllama_flask.api.documentation.document import build
+from rkllama_flask.api.openapi import examples as openapi_examples
+from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.pages import protect
 
 blueprint = Blueprint("docs", __name__)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rkllama_flask.api.openapi import Stream
+from rkllama_flask.api.openapi.views import Stream
 
 _SSE = "text/event-stream"
 _NDJSON = "application/x-ndjson"

@@ -1,0 +1,1 @@
+"""HTTP for every dialect: bodies, schemas, streams, errors, access."""

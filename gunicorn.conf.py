@@ -14,8 +14,8 @@ from pathlib import Path
 
 from gunicorn.glogging import Logger
 
-from rkllama_flask.listening import allow_many_connections, check_address, guard
-from rkllama_flask.logs import OneLine
+from rkllama_flask.hosting.listening import allow_many_connections, check_address, guard
+from rkllama_flask.hosting.logs import OneLine
 from rkllama_flask.settings import Settings, SettingsError
 
 try:
@@ -139,7 +139,7 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     if worker.age == 1:  # here and not in the master, which would hold what it imports for ever
-        from rkllama_flask.banner import banner
+        from rkllama_flask.hosting.banner import banner
 
         print(banner(_settings), flush=True)
     gc.collect()

@@ -4,7 +4,6 @@ import logging
 
 from flask import Flask
 
-from rkllama_flask import logs
 from rkllama_flask.api import register
 from rkllama_flask.api.web.record import observe
 from rkllama_flask.catalog.catalog import Catalog
@@ -12,6 +11,7 @@ from rkllama_flask.catalog.changing.blobs import Blobs
 from rkllama_flask.catalog.pull.pulls import Pulls
 from rkllama_flask.engine.engine import Engine
 from rkllama_flask.generation.inference import Inference
+from rkllama_flask.hosting import logs
 from rkllama_flask.inference_config import LiveConfig
 from rkllama_flask.machine.platforms import this_platform
 from rkllama_flask.native_threads import call_natively

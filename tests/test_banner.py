@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rkllama_flask.banner import banner
+from rkllama_flask.hosting.banner import banner
 from rkllama_flask.settings import Settings
 
 WARNING = "everybody who reaches this address may use it"

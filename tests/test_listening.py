@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rkllama_flask.listening import SEND_BUFFER, check_address, guard
+from rkllama_flask.hosting.listening import SEND_BUFFER, check_address, guard
 from rkllama_flask.settings import SettingsError
 from tests.serving import ROOT
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from rkllama_flask.logs import FORMAT, TIME, OneLine
+from rkllama_flask.hosting.logs import FORMAT, TIME, OneLine
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from rkllama_flask.catalog.check import check
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.doctor.finding import Finding, Level
 from rkllama_flask.errors import LibraryUnusable, RkllamaError
+from rkllama_flask.hosting.listening import check_address
 from rkllama_flask.inference_config import LiveConfig
-from rkllama_flask.listening import check_address
 from rkllama_flask.machine.board import Board
 from rkllama_flask.machine.platforms import this_platform
 from rkllama_flask.runtime.library import family_of, find_version

@@ -1,0 +1,1 @@
+"""Between the operating system and the application: addresses, logs, the first lines."""

@@ -1,4 +1,4 @@
-"""Write one uploaded file, which comes in as input: `python -m rkllama_flask.catalog.changing.blob_writer FOLDER SHA256`.
+"""Write one upload, taken from the input: `python -m rkllama_flask.catalog.changing.blob_writer FOLDER SHA256`.
 
 A process of its own, because a slow disk makes whoever writes to it wait, and the server has others to answer. The file
 appears under its name only when the input has ended with the right sum; whatever else happens, nothing is left. The one

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from rkllama_flask.engine.jobs import (
@@ -24,8 +23,8 @@ from rkllama_flask.engine.models.journal import Journal
 from rkllama_flask.engine.models.residency import Loaded, Running
 from rkllama_flask.engine.models.residents import Loads, Residents
 from rkllama_flask.engine.running.caches import PromptCaches
-from rkllama_flask.engine.running.runs import conclude, open_answer, run_once, unapplied
-from rkllama_flask.engine.running.steps import SteppedAnswer
+from rkllama_flask.engine.running.runs import conclude, unapplied
+from rkllama_flask.engine.running.steps import open_answer
 from rkllama_flask.engine.running.vectors import make_vectors
 from rkllama_flask.errors import ModelUnusable
 from rkllama_flask.promptcache.entry import CacheEntry
@@ -138,18 +137,12 @@ class Executor:
         model = self._residents.use(job.spec, context_length=job.context_length, keep_alive=job.keep_alive)
         loaded_at = time.monotonic_ns()
         started = Started(unapplied(job, model.context), begun - job.submitted_at, loaded_at - begun)
-        answer = SteppedAnswer(model, job, job.steps) if job.steps else open_answer(model, job)
+        answer = open_answer(model, job)
         prepared = self._caches.prepare(model, job)
         model.held = None
         self._journal.begin(key)
         try:
-            if isinstance(answer, SteppedAnswer):
-                job.mailbox.put(started)
-                statistics = answer.run(self._running)
-            else:
-                statistics = run_once(
-                    model, job, answer.on_token, running=self._running, on_begin=partial(job.mailbox.put, started)
-                )
+            statistics = answer.run(model, self._running, started)
         finally:
             self._journal.end()
             self._residents.rest(model)

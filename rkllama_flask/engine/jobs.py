@@ -6,16 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from rkllama_flask.engine.mailbox import Mailbox, open_mailbox
 from rkllama_flask.errors import RkllamaError
 from rkllama_flask.promptcache.entry import Draft
 from rkllama_flask.promptcache.prefix import Content
 from rkllama_flask.sampling import Sampling
-
-if TYPE_CHECKING:
-    from rkllama_flask.engine.running.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -77,6 +74,41 @@ class CacheWish(NamedTuple):
     conversation: str = ""
 
 
+class Step(NamedTuple):
+    """A run: its whole prompt, and how many tokens it may have at most. `again`: what it said last would not do.
+
+    `too_long`: where it reaches its limit the whole answer ends there, with `length`.
+    """
+
+    prompt: str | Sequence[int]
+    max_tokens: int | None = None
+    again: bool = False
+    too_long: bool = False
+
+
+class Steps(Protocol):
+    """What decides about the runs. Pure Python, because the engine thread calls it, partly in the runtime's callback.
+
+    `step` is the next run, None once the answer is whole. `tokens` counts the answer so far, what is fixed with what
+    was said, None without a tokenizer. Raises RkllamaError where the answer can't be had.
+    """
+
+    @property
+    def step(self) -> Step | None: ...
+
+    @property
+    def tokens(self) -> int | None: ...
+
+    def feed(self, text: str) -> bool:
+        """More text of this run; whether it has said enough."""
+
+    def end(self) -> None:
+        """The run is over: what follows is decided now."""
+
+    def take(self) -> str:
+        """What has been decided since the last call, for the client."""
+
+
 @dataclass(eq=False, kw_only=True)
 class Generate(Job):
     """One answer. `sampling` is in force where the runtime can change it, `requested` the client's own part of it.
@@ -98,7 +130,7 @@ class Generate(Job):
     timeout: float | None = None
     content_hash: str = ""
     cache: CacheWish = field(default_factory=CacheWish)
-    steps: "Steps | None" = None
+    steps: Steps | None = None
 
 
 @dataclass(eq=False, kw_only=True)

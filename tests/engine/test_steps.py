@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from rkllama_flask.engine.engine import Engine
-from rkllama_flask.engine.jobs import Generate, JobState, ModelSpec, Piece
-from rkllama_flask.engine.running.steps import Step
+from rkllama_flask.engine.jobs import Generate, JobState, ModelSpec, Piece, Step
 from rkllama_flask.errors import AnswerUnfit, RuntimeFailed, TimedOut
 from tests.engine.conftest import read
 

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
 
-from rkllama_flask.engine.jobs import Generate, Piece
+from rkllama_flask.engine.jobs import Generate, Piece, Started
+from rkllama_flask.engine.models.residency import Loaded, Running
+from rkllama_flask.engine.running.runs import End, run_once
+from rkllama_flask.runtime.context import RunStatistics
 from rkllama_flask.text.stops import StopMatcher
 from rkllama_flask.text.utf8 import Utf8Decoder
-
-End = Literal["stop", "length", "timeout", "cancelled"]
 
 
 class Answer:
@@ -30,6 +31,12 @@ class Answer:
         self.end: End | None = None
         self.stop_string: str | None = None
         self.first_token_at: int | None = None
+
+    def run(self, model: Loaded, running: Running, started: Started) -> RunStatistics:
+        """The one run; `started` is sent right before it. Raises what run_once raises."""
+        return run_once(
+            model, self._job, self.on_token, running=running, on_begin=partial(self._job.mailbox.put, started)
+        )
 
     def on_token(self, data: bytes, token_id: int) -> None:
         """Take one token's bytes (empty while a character is incomplete)."""

@@ -1,29 +1,43 @@
-"""Runs on a loaded model: one run, and an answer made of it. On the engine thread."""
+"""One run on a loaded model, and how the answer that is made of runs ended. On the engine thread."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
-from rkllama_flask.engine.jobs import Generate, RunResult
+from rkllama_flask.engine.jobs import Generate, RunResult, Started
 from rkllama_flask.engine.models.residency import Loaded, Running
-from rkllama_flask.engine.running.answer import Answer
 from rkllama_flask.engine.running.caches import Prepared
 from rkllama_flask.engine.watchdog import prefill_allowance
 from rkllama_flask.errors import Draining, TimedOut
 from rkllama_flask.runtime.context import Context, RunStatistics
 from rkllama_flask.sampling import Sampling
 
-if TYPE_CHECKING:
-    from rkllama_flask.engine.running.steps import SteppedAnswer
-
 RESERVED_TOKENS = 4
 """Positions of a context that the runtime keeps for itself: a 1024 context takes 1020 tokens."""
 
 
-def open_answer(model: Loaded, job: Generate) -> Answer:
-    """What reads the tokens of the job's run, or of several runs, one after another."""
-    return Answer(job, abort=model.context.abort, limit_here=not model.context.library.per_run_sampling)
+End = Literal["stop", "length", "timeout", "cancelled"]
+
+
+class OpenAnswer(Protocol):
+    """An answer in the making. `tokens` counts what was generated, `first_token_at` is `time.monotonic_ns()`.
+
+    `end` is None where the runtime ended the answer by itself.
+    """
+
+    end: End | None
+    stop_string: str | None
+    first_token_at: int | None
+
+    @property
+    def tokens(self) -> int: ...
+
+    def run(self, model: Loaded, running: Running, started: Started) -> RunStatistics:
+        """Make all the runs of the answer; sends `started` before the first one."""
+
+    def flush(self, *, cut: bool) -> None:
+        """Send what was held back; `cut` tells that a limit ended the answer."""
 
 
 def run_once(
@@ -75,7 +89,7 @@ def unapplied(job: Generate, context: Context) -> tuple[str, ...]:
 
 def conclude(
     job: Generate,
-    answer: "Answer | SteppedAnswer",
+    answer: OpenAnswer,
     statistics: RunStatistics,
     model: Loaded,
     *,

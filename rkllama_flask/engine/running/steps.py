@@ -5,14 +5,13 @@ else's job comes in between, and cancelling, the deadline and the token limit ar
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, Protocol
 
-from rkllama_flask.engine.jobs import Generate, Piece
+from rkllama_flask.engine.jobs import Generate, Piece, Started, Step, Steps
 from rkllama_flask.engine.models.residency import Loaded, Running
-from rkllama_flask.engine.running.answer import End
-from rkllama_flask.engine.running.runs import RESERVED_TOKENS, run_once
+from rkllama_flask.engine.running.answer import Answer
+from rkllama_flask.engine.running.runs import RESERVED_TOKENS, End, OpenAnswer, run_once
 from rkllama_flask.errors import ContextLengthExceeded
 from rkllama_flask.runtime.context import RunStatistics
 from rkllama_flask.sampling import Sampling
@@ -23,39 +22,12 @@ _AGAIN = Sampling(temperature=0.9, top_k=40)
 """For what is asked once more: the likeliest words were no answer to it."""
 
 
-class Step(NamedTuple):
-    """A run: its whole prompt, and how many tokens it may have at most. `again`: what it said last would not do.
-
-    `too_long`: where it reaches its limit the whole answer ends there, with `length`.
-    """
-
-    prompt: str | Sequence[int]
-    max_tokens: int | None = None
-    again: bool = False
-    too_long: bool = False
-
-
-class Steps(Protocol):
-    """What decides about the runs. Pure Python, because the engine thread calls it, partly in the runtime's callback.
-
-    `step` is the next run, None once the answer is whole. `tokens` counts the answer so far, what is fixed with what
-    was said, None without a tokenizer. Raises RkllamaError where the answer can't be had.
-    """
-
-    @property
-    def step(self) -> Step | None: ...
-
-    @property
-    def tokens(self) -> int | None: ...
-
-    def feed(self, text: str) -> bool:
-        """More text of this run; whether it has said enough."""
-
-    def end(self) -> None:
-        """The run is over: what follows is decided now."""
-
-    def take(self) -> str:
-        """What has been decided since the last call, for the client."""
+def open_answer(model: Loaded, job: Generate) -> OpenAnswer:
+    """What makes the answer of one run, or of several where the job has steps."""
+    limit_here = not model.context.library.per_run_sampling
+    if job.steps is None:
+        return Answer(job, abort=model.context.abort, limit_here=limit_here)
+    return SteppedAnswer(job, job.steps, abort=model.context.abort, limit_here=limit_here)
 
 
 class SteppedAnswer:
@@ -66,10 +38,11 @@ class SteppedAnswer:
 
     stop_string: str | None = None
 
-    def __init__(self, model: Loaded, job: Generate, steps: Steps) -> None:
-        self._model = model
+    def __init__(self, job: Generate, steps: Steps, *, abort: Callable[[], None], limit_here: bool) -> None:
+        self.abort = abort
         self._job = job
         self._steps = steps
+        self._limit_here = limit_here
         self._deadline = time.monotonic() + job.timeout if job.timeout else None
         self._worked = 0
         self._cut_tokens = 0  # of a run that was cut off: the steps don't know of them
@@ -83,8 +56,9 @@ class SteppedAnswer:
         counted = self._counted() + self._cut_tokens
         return counted if self._job.max_tokens is None else min(counted, self._job.max_tokens)
 
-    def run(self, running: Running) -> RunStatistics:
+    def run(self, model: Loaded, running: Running, started: Started) -> RunStatistics:
         """All the runs; the figures are the first one's, as to the prompt. Raises what run_once and the steps raise."""
+        self._job.mailbox.put(started)
         first: RunStatistics | None = None
         while self.end is None and not self._job.finished_early:
             step, left = self._steps.step, self._left()
@@ -96,7 +70,7 @@ class SteppedAnswer:
             if step is None:
                 self.end = "stop"
                 break
-            statistics = self._run(step, left, running, only=first is None)
+            statistics = self._run(step, left, model, running, only=first is None)
             first = first or statistics
         self.end = self.end or "stop"
         return replace(first or RunStatistics(), generate_tokens=None, generate_ms=None)
@@ -117,10 +91,6 @@ class SteppedAnswer:
             self.first_token_at = time.monotonic_ns()
         return self._is_over()
 
-    def abort(self) -> None:
-        """End the run under way."""
-        self._model.context.abort()
-
     def _is_over(self) -> bool:
         """Whether something from outside ends the whole answer here."""
         if self._job.cancelled:
@@ -131,13 +101,12 @@ class SteppedAnswer:
             self.end = "timeout"
         return self.end is not None
 
-    def _run(self, step: Step, left: int | None, running: Running, *, only: bool) -> RunStatistics:
+    def _run(self, step: Step, left: int | None, model: Loaded, running: Running, *, only: bool) -> RunStatistics:
         limits = [limit for limit in (step.max_tokens, left) if limit is not None]
-        limit_here = not self._model.context.library.per_run_sampling
-        run = _Run(self, self._job, min(limits, default=None), limit_here=limit_here)
+        run = _Run(self, self._job, min(limits, default=None), limit_here=self._limit_here)
         try:
             statistics = run_once(
-                self._model,
+                model,
                 self._job,
                 run.on_token,
                 running=running,
@@ -155,7 +124,7 @@ class SteppedAnswer:
         if not self._is_over():
             run.close()
             cut = run.tokens == left or (step.too_long and run.tokens == step.max_tokens)
-            if not run.enough and (cut or self._is_full(step, statistics, run.tokens)):
+            if not run.enough and (cut or _is_full(model, step, statistics, run.tokens)):
                 self.end = "length"
             else:
                 self._worked += run.tokens
@@ -170,10 +139,6 @@ class SteppedAnswer:
     def _counted(self) -> int:
         counted = self._steps.tokens
         return self._worked if counted is None else counted
-
-    def _is_full(self, step: Step, statistics: RunStatistics, tokens: int) -> bool:
-        length = statistics.prompt_tokens if isinstance(step.prompt, str) else len(step.prompt)
-        return length is not None and length + tokens >= self._model.context.context_length - RESERVED_TOKENS
 
     def _send(self) -> None:
         if text := self._steps.take():
@@ -218,3 +183,8 @@ class _Run:
         if not self.enough:
             text, stop = self._stops.feed(self._decoder.finish())
             self.enough = self._answer.send(text + self._stops.flush()) or stop is not None
+
+
+def _is_full(model: Loaded, step: Step, statistics: RunStatistics, tokens: int) -> bool:
+    length = statistics.prompt_tokens if isinstance(step.prompt, str) else len(step.prompt)
+    return length is not None and length + tokens >= model.context.context_length - RESERVED_TOKENS

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from rkllama_flask.engine.running.steps import Step
+from rkllama_flask.engine.jobs import Step
 from rkllama_flask.generation.guided.json_values import Script
 from rkllama_flask.generation.guided.slots import PeekSlot, Slot
 from rkllama_flask.generation.guided.written import Written

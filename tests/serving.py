@@ -98,6 +98,7 @@ def start_server(
     env: dict[str, str] | None = None,
     proxy: str | None = None,
     command: list[str] | None = None,
+    cwd: Path = ROOT,
 ) -> Server:
     """Start a server with its own models, cache and lock, and wait until it answers.
 
@@ -129,7 +130,7 @@ def start_server(
     command = [part.replace("{port}", str(port)) for part in command]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            command, env=environment | (env or {}), stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+            command, env=environment | (env or {}), stdout=log, stderr=log, cwd=cwd, start_new_session=True
         )
     server = Server(process, port, folder, proxy)
     deadline = time.monotonic() + 30

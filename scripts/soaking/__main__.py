@@ -53,8 +53,8 @@ def main() -> int:
 
 def _start(folder: Path, arguments: argparse.Namespace) -> Server:
     HOSTS["soak"] = [
-        *("-m", "gunicorn", "-c", str(Path(__file__).with_name("gunicorn_conf.py"))),
-        *(("-k", "gthread", "--threads", "64") if arguments.host == "gthread" else ()),
+        *HOSTS[arguments.host],
+        *("--pythonpath", str(Path(__file__).parent), "counted:application"),
     ]
     library = "librkllmrt-scripted.so" if arguments.family == "1.3" else "librkllmrt-scripted-1.2.so"
     return start_server(

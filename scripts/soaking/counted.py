@@ -1,4 +1,4 @@
-"""The server's own gunicorn settings, and a signal at which the worker writes down what only it can count."""
+"""The server's application, in a worker that at a signal writes down what only it can count."""
 
 import gc
 import json
@@ -6,18 +6,14 @@ import os
 import signal
 from pathlib import Path
 
-exec((Path(__file__).resolve().parents[2] / "gunicorn.conf.py").read_text())
+from wsgi import application
+
+__all__ = ["application"]
 
 SIGNAL = signal.SIGRTMIN
-_install = post_worker_init  # noqa: F821 - of the file above
 
 
-def post_worker_init(worker):
-    _install(worker)
-    signal.signal(SIGNAL, count)
-
-
-def count(_number, _frame):
+def _count(_number: int, _frame: object) -> None:
     """Greenlets that have begun and not ended."""
     from greenlet import greenlet
 
@@ -26,3 +22,6 @@ def count(_number, _frame):
     target = Path(os.environ["SOAK_COUNTS"])
     target.with_suffix(".new").write_text(json.dumps({"greenlets": alive}))
     target.with_suffix(".new").replace(target)
+
+
+signal.signal(SIGNAL, _count)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rkllama_flask.engine.jobs import (
     Embed,
@@ -26,8 +26,10 @@ from rkllama_flask.engine.running.caches import PromptCaches
 from rkllama_flask.engine.running.runs import conclude, unapplied
 from rkllama_flask.engine.running.steps import open_answer
 from rkllama_flask.engine.running.vectors import make_vectors
-from rkllama_flask.errors import ModelUnusable
+from rkllama_flask.errors import ContextLengthExceeded, ModelUnusable
 from rkllama_flask.promptcache.entry import CacheEntry
+
+T = TypeVar("T")
 
 
 class Executor:
@@ -106,20 +108,37 @@ class Executor:
         started = time.monotonic_ns()
         if job.only_first and self.models:
             return 0
-        self._residents.use(job.spec, context_length=job.context_length, keep_alive=job.keep_alive)
+        self._residents.use(job.spec, least_context=job.least_context, keep_alive=job.keep_alive)
         return time.monotonic_ns() - started
 
-    def _save_cache(self, job: SaveCache) -> CacheEntry:
-        model = self._residents.use(job.spec, keep_alive=job.keep_alive)
+    def _on_model(self, job: Generate | Embed | SaveCache, carry_out: Callable[[Loaded], T]) -> T:
+        """What comes of a job on its model. One that somebody has loaded with a smaller context than the job's spec has
+        is loaded again when the runtime finds, as it alone can of a text, that the job needs more.
+        """
+        model = self._residents.use(job.spec, least_context=job.least_context, keep_alive=job.keep_alive)
         try:
-            return self._caches.create(model, job, models=self.models)
-        finally:
-            self._residents.rest(model)
+            return carry_out(model)
+        except ContextLengthExceeded:
+            if model.serves(job.spec, job.spec.context_length):
+                raise
+        return carry_out(
+            self._residents.use(job.spec, least_context=job.spec.context_length, keep_alive=job.keep_alive)
+        )
+
+    def _save_cache(self, job: SaveCache) -> CacheEntry:
+        def carry_out(model: Loaded) -> CacheEntry:
+            try:
+                return self._caches.create(model, job, models=self.models)
+            finally:
+                self._residents.rest(model)
+
+        return self._on_model(job, carry_out)
 
     def _embed(self, job: Embed) -> EmbedRunResult:
-        key = self._accepted(job)
-        begun = time.monotonic_ns()
-        model = self._residents.use(job.spec, context_length=job.context_length, keep_alive=job.keep_alive)
+        key, begun = self._accepted(job), time.monotonic_ns()
+        return self._on_model(job, lambda model: self._make_vectors(job, model, key, begun=begun))
+
+    def _make_vectors(self, job: Embed, model: Loaded, key: str, *, begun: int) -> EmbedRunResult:
         loaded_at = time.monotonic_ns()
         model.held = None
         self._journal.begin(key)
@@ -132,9 +151,10 @@ class Executor:
         return EmbedRunResult(vectors, tokens, ended - loaded_at, begun - job.submitted_at, loaded_at - begun)
 
     def _generate(self, job: Generate) -> RunResult:
-        key = self._accepted(job)
-        begun = time.monotonic_ns()
-        model = self._residents.use(job.spec, context_length=job.context_length, keep_alive=job.keep_alive)
+        key, begun = self._accepted(job), time.monotonic_ns()
+        return self._on_model(job, lambda model: self._answer(job, model, key, begun=begun))
+
+    def _answer(self, job: Generate, model: Loaded, key: str, *, begun: int) -> RunResult:
         loaded_at = time.monotonic_ns()
         started = Started(unapplied(job, model.context), begun - job.submitted_at, loaded_at - begun)
         answer = open_answer(model, job)

@@ -19,8 +19,9 @@ from rkllama_flask.sampling import Sampling
 class ModelSpec:
     """All that is needed to load a model.
 
-    `identity` changes when the file does. `context_length` is in tokens, `size` in bytes. `sampling` is used at load
-    where the runtime fixes it there. `cpus` are core numbers, None its own choice. `adapters` are (LoRA path, scale).
+    `identity` changes when the file does. `context_length` in tokens is what a load takes, `size` in bytes.
+    `sampling` is used at load where the runtime fixes it there. `cpus` are core numbers, None its own choice.
+    `adapters` are (LoRA path, scale).
     """
 
     name: str
@@ -113,10 +114,11 @@ class Steps(Protocol):
 class Generate(Job):
     """One answer. `sampling` is in force where the runtime can change it, `requested` the client's own part of it.
 
-    `prompt` is text or token ids; `max_tokens` None means until the end or a full context; `context_length` None takes
-    the handle as it is loaded. `keep_alive` in seconds sets how long the model stays afterwards, None leaves that as it
-    is. `timeout` in seconds bounds the run itself. `content_hash` stands for the prompt wherever it must be remembered.
-    With `steps` the answer is made of several runs, of which `prompt` is the first.
+    `prompt` is text or token ids; `max_tokens` None means until the end or a full context. A handle with fewer than
+    `least_context` tokens is loaded again, a larger one is taken as it is. `keep_alive` in seconds sets how long the
+    model stays afterwards, None leaves that as it is. `timeout` in seconds bounds the run itself. `content_hash` stands
+    for the prompt wherever it must be remembered. With `steps` the answer is made of several
+    runs, of which `prompt` is the first.
     """
 
     spec: ModelSpec
@@ -125,7 +127,7 @@ class Generate(Job):
     requested: Sampling = Sampling()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
-    context_length: int | None = None
+    least_context: int = 0
     keep_alive: float | None = None
     timeout: float | None = None
     content_hash: str = ""
@@ -145,7 +147,7 @@ class Embed(Job):
     prompts: Sequence[str | Sequence[int]]
     pool: Callable[[Sequence["array[float]"]], "array[float]"]
     truncate: bool = False
-    context_length: int | None = None
+    least_context: int = 0
     keep_alive: float | None = None
     timeout: float | None = None
     content_hash: str = ""
@@ -153,19 +155,20 @@ class Embed(Job):
 
 @dataclass(eq=False, kw_only=True)
 class SaveCache(Job):
-    """Make a prompt cache with the handle as it is loaded."""
+    """Make a prompt cache. The rest is as in Generate."""
 
     spec: ModelSpec
     draft: Draft
+    least_context: int = 0
     keep_alive: float | None = None
 
 
 @dataclass(eq=False, kw_only=True)
 class Load(Job):
-    """Load a model; with `only_first` only where none is loaded."""
+    """Load a model; with `only_first` only where none is loaded. The rest is as in Generate."""
 
     spec: ModelSpec
-    context_length: int | None = None
+    least_context: int = 0
     keep_alive: float | None = None
     only_first: bool = False
 

@@ -19,6 +19,7 @@ from rkllama_flask.errors import (
     ModelNotFound,
     UnsupportedRequest,
 )
+from rkllama_flask.generation.contexts import ContextPlan
 from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest, Message, ToolCall
@@ -27,9 +28,6 @@ from rkllama_flask.promptcache.store import CacheStore
 
 _RESERVED_TOKENS = 5
 """Of a context: four that the runtime keeps for itself, and one that is generated while the cache is made."""
-
-_CONTEXT_STEP = 32
-"""A handle's context is a multiple of this many tokens."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,9 @@ class CacheFacts:
 
 class Caches:
     """`perform` carries out a job and waits for it. `spec` is what a model is loaded by, or raises why it can't be;
-    `context_length` is that of its handle, or of one that a load would make."""
+    `context_length` is that of its handle, or of one that a load would make; `plan` what a prompt of so many tokens
+    gets.
+    """
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Caches:
         perform: Callable[[Job], object],
         spec: Callable[[Model], ModelSpec],
         context_length: Callable[[Model], int],
+        plan: Callable[[Model, int], ContextPlan],
     ) -> None:
         self._store = store
         self._engine = engine
@@ -63,6 +64,7 @@ class Caches:
         self._perform = perform
         self._spec = spec
         self._context_length = context_length
+        self._plan = plan
 
     @property
     def max_bytes(self) -> int:
@@ -88,9 +90,10 @@ class Caches:
         content = self._prompts.opening(model, messages)
         if not content:
             raise InvalidRequest("The chat template writes nothing of this before a user's turn.", param="prompt")
-        room = self._context_length(model) - _RESERVED_TOKENS
-        if isinstance(content, tuple) and len(content) > room:
-            raise ContextLengthExceeded(len(content), room, param="prompt")
+        counted = len(content) if isinstance(content, tuple) else 0
+        context = self._plan(model, counted + _RESERVED_TOKENS)
+        if counted > context.length - _RESERVED_TOKENS:
+            raise ContextLengthExceeded(counted, context.length - _RESERVED_TOKENS, param="prompt")
         draft = Draft(
             model_name=model.name,
             name=name,
@@ -100,7 +103,7 @@ class Caches:
             prompt_length=sum(len(message.content) for message in messages),
             messages=tuple(asdict(message) for message in messages),
         )
-        entry = self._perform(SaveCache(spec=self._spec(model), draft=draft))
+        entry = self._perform(SaveCache(spec=self._spec(model), draft=draft, least_context=context.least))
         assert isinstance(entry, CacheEntry)
         return entry
 
@@ -165,7 +168,7 @@ class Caches:
             runtime=version,
             family=family,
             template=template_digest(model),
-            context_length=self._context_length(model) // _CONTEXT_STEP * _CONTEXT_STEP,
+            context_length=self._context_length(model),
             adapters=tuple((path.name, scale) for path, scale in model.modelfile.adapters),
         )
 

@@ -14,6 +14,7 @@ from rkllama_flask.engine.running.runs import RESERVED_TOKENS
 from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
 from rkllama_flask.generation.caches import Caches, template_digest
 from rkllama_flask.generation.calls_first import CallsFirst
+from rkllama_flask.generation.contexts import LARGEST, ContextPlan
 from rkllama_flask.generation.embeddings import Embedding, pooler, pooling_of, prompt_of
 from rkllama_flask.generation.following import OnEnd, nobody
 from rkllama_flask.generation.generation import Generation
@@ -75,6 +76,7 @@ class Inference(Models):
             perform=self._wait,
             spec=self._loadable,
             context_length=self._context_length,
+            plan=self._plan,
         )
         self._queue_timeout = queue_timeout
         self._request_timeout = request_timeout
@@ -96,16 +98,16 @@ class Inference(Models):
         stops = _stops(request.stop or modelfile.stop)
         request, refusal = self.caches.put_in_front(request)
         prompt = self._prompts.build(request)
-        context_length = request.context_length or self._context_length(model)
+        context = self._context_for(request, prompt.tokens)
         job = Generate(
             client=request.client,
-            spec=self._spec(model),
+            spec=self._spec(model, context),
             prompt=prompt.content,
             sampling=request.sampling.over(self._sampling(model)),
             requested=request.sampling,
-            max_tokens=self._limit(request, prompt.tokens, context_length),
+            max_tokens=self._limit(request, prompt.tokens, context.length),
             stop=stops,
-            context_length=request.context_length,
+            least_context=context.least,
             keep_alive=request.keep_alive,
             timeout=request.timeout or self._request_timeout,
             content_hash=_hash(prompt.content),
@@ -140,7 +142,7 @@ class Inference(Models):
 
         counts = call_natively(count) if sum(len(one.prompt or ()) for one in requests) >= LONG else count()
         for request, tokens in zip(requests, counts, strict=True):
-            self._limit(request, tokens, request.context_length or self._context_length(request.model))
+            self._limit(request, tokens, self._context_for(request, tokens).length)
 
     def embed(
         self,
@@ -160,19 +162,21 @@ class Inference(Models):
         rest is as in GenerationRequest.
         """
         tokenizer = self._prompts.tokenizer(model)
-        room = (context_length or self._context_length(model)) - RESERVED_TOKENS
+        room = self._plan(model, LARGEST, asked=context_length).length - RESERVED_TOKENS
 
         def cut() -> list[str | list[int]]:
             return [prompt_of(one, model, tokenizer, room=room, truncate=truncate) for one in inputs]
 
         prompts = call_natively(cut) if sum(map(len, inputs)) >= LONG else cut()
+        longest = max((len(one) for one in prompts if not isinstance(one, str)), default=0)
+        context = self._plan(model, longest + RESERVED_TOKENS, asked=context_length)
         job = Embed(
             client=client,
-            spec=self._spec(model),
+            spec=self._spec(model, context),
             prompts=prompts,
             pool=pooler(pooling_of(model), dimensions=dimensions, normalize=normalize),
             truncate=truncate,
-            context_length=context_length,
+            least_context=context.least,
             keep_alive=keep_alive,
             timeout=self._request_timeout,
             content_hash=_hash(prompts),
@@ -218,17 +222,28 @@ class Inference(Models):
             raise UnsupportedRequest(f"The model '{model.name}' has no tokenizer, so {without}.", param="model")
         return tokenizer
 
+    def _context_for(self, request: GenerationRequest, prompt_tokens: int | None) -> ContextPlan:
+        """Room for the prompt and for as long an answer as the request wants, a third as much where it doesn't say."""
+        if prompt_tokens is None:
+            return self._plan(request.model, 0, asked=request.context_length)
+        said, limit = max(request.max_tokens or 0, 0), self._answer_limit(request)
+        answer = said or min(prompt_tokens // 3, limit if limit > 0 else prompt_tokens) or 1
+        return self._plan(request.model, prompt_tokens + answer + RESERVED_TOKENS, asked=request.context_length)
+
+    def _answer_limit(self, request: GenerationRequest) -> int:
+        """In tokens, the first that is said; below 1 there is none but the context's."""
+        wanted = (request.max_tokens, request.model.modelfile.max_tokens, self._config.current().max_new_tokens)
+        return next(one for one in wanted if one is not None)
+
     def _limit(self, request: GenerationRequest, prompt_tokens: int | None, context_length: int) -> int:
-        """How many tokens the answer may have: the first limit that is said, within what the context has room for.
+        """How many tokens the answer may have, within what the context has room for.
 
         Raises ContextLengthExceeded for a prompt that leaves no room for an answer.
         """
-        model = request.model
-        wanted = (request.max_tokens, model.modelfile.max_tokens, self._config.current().max_new_tokens)
-        limit = next(one for one in wanted if one is not None)
+        limit = self._answer_limit(request)
         room = context_length - RESERVED_TOKENS - (prompt_tokens or 0)
         if room <= 0 and prompt_tokens is not None:
-            raise self._too_long(prompt_tokens, context_length, model)
+            raise self._too_long(prompt_tokens, context_length, request.model)
         return min(limit, room) if limit > 0 else room
 
     @staticmethod

@@ -16,6 +16,7 @@ from rkllama_flask.engine.jobs import Done, Failed, Forgive, Job, Load, ModelSpe
 from rkllama_flask.engine.mailbox import Empty
 from rkllama_flask.engine.models.residency import ResidentModel
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, ModelUnusable, RkllamaError
+from rkllama_flask.generation.contexts import ContextPlan, in_steps, plan_context
 from rkllama_flask.generation.following import TICK
 from rkllama_flask.generation.prompt.infill import fills_gaps
 from rkllama_flask.generation.prompt.templates import ChatTemplate
@@ -142,9 +143,13 @@ class Models:
         return next((one for one in fitting if one.name == spec.name), fitting[0] if fitting else None)
 
     def load(self, model: Model, *, keep_alive: float | None = math.inf, context_length: int | None = None) -> int:
-        """Load a model and wait for it; how long that took in ns. `keep_alive` in seconds, None the default's."""
+        """Load a model and wait for it; how long that took in ns. `keep_alive` in seconds, None the default's.
+
+        One that has a context of at least `context_length` tokens stays as it is.
+        """
         self._look_at(model)
-        job = Load(spec=self._spec(model), keep_alive=keep_alive, context_length=context_length)
+        plan = self._plan(model, 0, asked=context_length)
+        job = Load(spec=self._spec(model, plan), keep_alive=keep_alive, least_context=plan.least)
         taken = self._wait(job)
         assert isinstance(taken, int)
         return taken
@@ -239,7 +244,8 @@ class Models:
 
     def _loaded(self, model: Model) -> ResidentModel | None:
         for entry in self._engine.resident:
-            if entry.spec.path == model.path and entry.spec.identity == model.identity:
+            held = (entry.spec.path, entry.spec.identity, entry.spec.adapters)
+            if held == (model.path, model.identity, model.modelfile.adapters):
                 return entry
         return None
 
@@ -248,11 +254,20 @@ class Models:
         loaded = self._loaded(model)
         return loaded.context_length if loaded else self._own_context_length(model)
 
+    def _plan(self, model: Model, needed: int, *, asked: int | None = None) -> ContextPlan:
+        """The context for a request that needs so many tokens, or has asked for some."""
+        loaded = self._loaded(model)
+        return plan_context(
+            asked=None if asked is None else in_steps(asked),
+            own=self._own_context_length(model),
+            loaded=loaded.context_length if loaded else None,
+            needed=needed,
+        )
+
     def _own_context_length(self, model: Model) -> int:
         """What the Modelfile says, else what the model was made for, within the limit that memory sets."""
-        if model.modelfile.context_length is not None:
-            return model.modelfile.context_length
-        return min(model.context_length, self._max_context_length)
+        said = model.modelfile.context_length
+        return in_steps(min(model.context_length, self._max_context_length) if said is None else said)
 
     def _sampling(self, model: Model) -> Sampling:
         """The model's Modelfile, then the live configuration, then what the model's makers recommend."""
@@ -262,14 +277,14 @@ class Models:
         self._look_at(model)
         return self._spec(model)
 
-    def _spec(self, model: Model) -> ModelSpec:
+    def _spec(self, model: Model, plan: ContextPlan | None = None) -> ModelSpec:
         config = self._config.current()
         return ModelSpec(
             name=model.name,
             path=model.path,
             format=model.format,
             identity=model.identity,
-            context_length=self._own_context_length(model),
+            context_length=plan.load if plan else self._own_context_length(model),
             size=model.size,
             sampling=self._sampling(model),
             eos_token_ids=frozenset(model.eos_token_ids) | frozenset(model.modelfile.eos_token_ids),

@@ -35,10 +35,10 @@ def engine(make_engine: Callable[..., Engine]) -> Engine:
 def model(tmp_path: Path) -> Callable[..., ModelSpec]:
     """A model file whose content is a script: `model("name", "load_ms=50")`."""
 
-    def make(name: str = "model", script: str = "load_ms=0", **values: Any) -> ModelSpec:
+    def make(name: str = "model", script: str = "load_ms=0", context_length: int = 4096, **values: Any) -> ModelSpec:
         path = tmp_path / f"{name}.rkllm"
         path.write_text(script)
-        return ModelSpec(name, path, "rkllm", identity=f"{name}:{script}", context_length=4096, size=1, **values)
+        return ModelSpec(name, path, "rkllm", f"{name}:{script}", context_length, size=1, **values)
 
     return make
 

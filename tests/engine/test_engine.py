@@ -271,16 +271,14 @@ def test_while_a_model_loads_the_engine_says_that_it_is_not_ready(engine: Engine
     assert engine.status().ready
 
 
-def test_another_context_length_reloads_the_model_and_lets_it_stay_as_it_was_to_stay(
-    engine: Engine, model: Model
-) -> None:
-    spec = model()
-    engine.submit(pinned := Load(spec=spec, keep_alive=math.inf))
+def test_a_larger_context_reloads_the_model_and_lets_it_stay_as_it_was_to_stay(engine: Engine, model: Model) -> None:
+    engine.submit(pinned := Load(spec=model(context_length=1024), keep_alive=math.inf))
     wait(pinned)
-    engine.submit(job := Generate(spec=spec, prompt="<<script tokens=2>>", context_length=1024))
-    read(job)
-    (resident,) = engine.status().resident
-    assert (resident.context_length, resident.expires) == (1024, None)
+    for least, length in ((1024, 1024), (1056, 4096), (1024, 4096)):
+        engine.submit(job := Generate(spec=model(), prompt="<<script tokens=2>>", least_context=least))
+        read(job)
+        (resident,) = engine.status().resident
+        assert (resident.context_length, resident.expires) == (length, None)
 
 
 def test_a_model_is_seen_from_its_load_on_also_while_it_answers_for_the_first_time(

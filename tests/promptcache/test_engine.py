@@ -166,17 +166,18 @@ def test_a_damaged_file_is_never_loaded_and_costs_no_answer(
 
 @pytest.mark.parametrize(
     ("identity", "context_length", "sentence"),
-    [("swapped", None, "model's file"), ("tiny", 2048, "4096 tokens, not 2048")],
+    [("swapped", 4096, "model's file"), ("tiny", 2048, "4096 tokens, not 2048")],
 )
 def test_a_cache_of_another_model_file_or_context_is_stale(
-    engine: Engine, model: Model, entries: Entries, identity: str, context_length: int | None, sentence: str
+    engine: Engine, model: Model, entries: Entries, identity: str, context_length: int, sentence: str
 ) -> None:
     save(engine, model(identity="tiny"), OPENING)
+    engine.submit(unload := Unload())
+    wait(unload)
     before = loads(entries)
     job = Generate(
-        spec=model(identity=identity),
+        spec=model(identity=identity, context_length=context_length),
         prompt=f"{OPENING} hello {SAY}",
-        context_length=context_length,
         cache=CacheWish("chatml", "system"),
     )
     engine.submit(job)

@@ -37,8 +37,9 @@ class Loaded:
     def expires(self) -> float:
         return self.last_used + self.keep_alive
 
-    def serves(self, spec: ModelSpec, context_length: int | None) -> bool:
-        return self.spec.same_weights(spec) and context_length in (None, self.spec.context_length)
+    def serves(self, spec: ModelSpec, least_context: int) -> bool:
+        """Whether it holds these weights and a context of so many tokens; more is no reason to load it again."""
+        return self.spec.same_weights(spec) and least_context <= self.spec.context_length
 
 
 class ResidentModel(NamedTuple):

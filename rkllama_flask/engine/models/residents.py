@@ -72,15 +72,15 @@ class Residents:
             if left:
                 self._load(*left)
 
-    def use(self, spec: ModelSpec, *, context_length: int | None = None, keep_alive: float | None) -> Loaded:
-        """The loaded model for `spec`, loaded now if it is not; `keep_alive` None leaves its clock's length.
+    def use(self, spec: ModelSpec, *, least_context: int = 0, keep_alive: float | None) -> Loaded:
+        """The loaded model for `spec`, loaded now if it is not, or not with `least_context` tokens; `keep_alive` None
+        leaves its clock's length.
 
         Raises what the load raises; the models that made room are back then, as far as this process can.
         """
-        model = next((m for m in self.models if m.serves(spec, context_length)), None)
+        model = next((m for m in self.models if m.serves(spec, least_context)), None)
         if model is None:
-            if context_length is not None:
-                spec = replace(spec, context_length=context_length)
+            spec = replace(spec, context_length=max(spec.context_length, least_context))
             if keep_alive is None:  # another context length is no reason to forget that a model was to stay
                 kept = [m.keep_alive for m in self.models if m.spec.same_weights(spec)]
                 keep_alive = kept[0] if kept else self._keep_alive

@@ -14,8 +14,10 @@ from rkllama_flask.runtime.context import Context, EmbedResult
 def make_vectors(model: Loaded, job: Embed, *, running: Running) -> tuple[tuple["array[float]", ...], int]:
     """The job's vectors in the order of its prompts, and the tokens of these.
 
-    Raises Draining for a job that is not wanted any more, TimedOut, and what Context.embed raises.
+    Raises Draining for a job that is not wanted any more, TimedOut, and what Context.embed raises. What a larger
+    context of this model would take is not cut.
     """
+    truncate = job.truncate and model.spec.context_length >= job.spec.context_length
     begun = time.monotonic_ns()
     vectors, tokens = [], 0
     for prompt in job.prompts:
@@ -24,7 +26,7 @@ def make_vectors(model: Loaded, job: Embed, *, running: Running) -> tuple[tuple[
                 raise Draining("The client left before all was embedded.")
             if job.timeout is not None and time.monotonic_ns() - begun > job.timeout * 1e9:
                 raise TimedOut(f"Not all was embedded after {job.timeout:g} seconds.")
-            states = _hidden_states(model.context, prompt, truncate=job.truncate)
+            states = _hidden_states(model.context, prompt, truncate=truncate)
         vectors.append(job.pool(states.rows))
         tokens += states.prompt_tokens
     return tuple(vectors), tokens

@@ -106,7 +106,7 @@ def _candidate(entry: Entry, models: Sequence[Loaded], now: float) -> Candidate:
     job = entry.job
     if not isinstance(job, Generate | Embed):  # what an operator asks for comes in its turn, neither sooner nor later
         return Candidate(switches=True, spared=0, firm=True)
-    model = next((model for model in models if model.serves(job.spec, job.context_length)), None)
+    model = next((model for model in models if model.serves(job.spec, job.least_context)), None)
     spared = 0
     if model is not None and isinstance(job, Generate):
         prompt = content(job.prompt)

@@ -52,8 +52,9 @@ class Engine:
     The thread starts in the process that first needs it, never at import and never before a fork. Each job's events
     arrive in its own mailbox and end with Done or Failed. After `ends_at` (monotonic seconds) nobody should wait more.
 
-    At most `max_queue` jobs wait, and none is taken that would wait for more than `max_wait` seconds. A call of the
-    runtime that is silent for `hang_timeout` seconds longer than it may be is taken for one that hangs, 0: none is.
+    At most `max_queue` jobs wait, and as many places are kept for embeddings, of which eight short ones share one. None
+    is taken that would wait for more than `max_wait` seconds. A call of the runtime that is silent for `hang_timeout`
+    seconds longer than it may be is taken for one that hangs, 0: none is.
     Openings of prompts from `automatic_caches_from` tokens on are kept in `cache_store` by themselves, 0: none are.
     """
 

@@ -148,6 +148,7 @@ class Executor:
             self._journal.end()
             self._residents.rest(model)
         ended = time.monotonic_ns()
+        model.speed.saw_prefill(tokens, ended - loaded_at)
         return EmbedRunResult(vectors, tokens, ended - loaded_at, begun - job.submitted_at, loaded_at - begun)
 
     def _generate(self, job: Generate) -> RunResult:

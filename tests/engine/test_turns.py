@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rkllama_flask.engine.jobs import Generate, Job, Load, ModelSpec, Unload
+from rkllama_flask.engine.jobs import Embed, Generate, Job, Load, ModelSpec, Unload
 from rkllama_flask.engine.models.residency import Loaded
 from rkllama_flask.engine.scheduling.turns import (
     LONGEST_OVERTAKING,
@@ -86,7 +86,7 @@ def job(arrival: Arrival) -> Generate:
 @given(arrivals, st.integers(1, 8))
 def test_every_job_runs_and_is_overtaken_within_bounds(coming: list[Arrival], at_once: int) -> None:
     """Whatever comes meanwhile: a job out of turn is seen by each at most so often, and only for so long."""
-    waiting, model, ran = WaitingJobs(), loaded("one", size=1, last_used=0), 0
+    waiting, model, ran = WaitingJobs(places=64), loaded("one", size=1, last_used=0), 0
     rest, now = list(coming), 0.0
     seen: dict[Job, list[float]] = {}
     while rest or len(waiting):
@@ -125,7 +125,7 @@ def take_all(waiting: WaitingJobs, model: Loaded) -> list[int]:
 
 @pytest.mark.parametrize("clients", ["ab", "aa"], ids=["two clients", "one client"])
 def test_turns_of_one_conversation_follow_each_other_while_another_waits(clients: str) -> None:
-    waiting, model = WaitingJobs(), loaded("one", size=1, last_used=0)
+    waiting, model = WaitingJobs(places=64), loaded("one", size=1, last_used=0)
     for turn in range(1, 4):
         for conversation in (0, 1):
             prompt = (conversation,) * (100 * turn)
@@ -137,7 +137,7 @@ def test_what_an_operator_asks_for_is_not_overtaken_and_overtakes_nobody() -> No
     model = loaded("one", size=1, last_used=0)
     model.held = (7,) * 100
     for operators in (Unload(), Load(spec=spec("two"))):
-        waiting = WaitingJobs()
+        waiting = WaitingJobs(places=64)
         cold = Generate(spec=model.spec, prompt=(1,) * 100, client="a")
         warm = Generate(spec=model.spec, prompt=(7,) * 100, client="c")
         for one in (cold, operators, warm):
@@ -146,7 +146,7 @@ def test_what_an_operator_asks_for_is_not_overtaken_and_overtakes_nobody() -> No
 
 
 def test_a_job_that_is_taken_back_leaves_no_turn_behind() -> None:
-    waiting = WaitingJobs()
+    waiting = WaitingJobs(places=64)
     first, second = Generate(spec=spec("one"), prompt="", client="a"), Generate(spec=spec("one"), prompt="", client="b")
     waiting.add(first)
     waiting.add(second)
@@ -157,9 +157,44 @@ def test_a_job_that_is_taken_back_leaves_no_turn_behind() -> None:
 
 
 def test_only_what_has_its_turn_earlier_counts_for_a_new_job() -> None:
-    waiting = WaitingJobs()
+    waiting = WaitingJobs(places=64)
     jobs = [Generate(spec=spec("one"), prompt="", client="many") for _ in range(50)]
     for one in jobs:
         waiting.add(one)
     assert waiting.before("few") == jobs[:1]
     assert waiting.before("many") == jobs
+
+
+def embedding(client: str, *, tokens: int = 1) -> Embed:
+    return Embed(spec=spec("one"), prompts=[(1,) * tokens], pool=lambda rows: rows[0], client=client)
+
+
+def test_eight_short_embeddings_take_one_place_and_a_long_one_takes_it_alone() -> None:
+    for tokens, count in ((500, 16), (5000, 5), (20_000, 2), (1_000_000, 2)):
+        waiting = WaitingJobs(places=2)
+        for _ in range(count):
+            assert waiting.displaced_by(embedding("a", tokens=tokens)) == []
+            waiting.add(embedding("a", tokens=tokens))
+        assert waiting.displaced_by(embedding("a", tokens=tokens)) is None
+
+
+def test_embeddings_have_places_of_their_own() -> None:
+    waiting, answer = WaitingJobs(places=2), Generate(spec=spec("one"), prompt="", client="a")
+    for _ in range(16):
+        waiting.add(embedding("a"))
+    for _ in range(2):
+        assert waiting.displaced_by(answer) == []
+        waiting.add(answer)
+    assert waiting.displaced_by(answer) is None
+    assert waiting.displaced_by(Unload(client="a")) is None
+
+
+def test_a_clients_newest_embeddings_make_room_for_one_of_a_client_that_has_less() -> None:
+    waiting = WaitingJobs(places=2)
+    many = [embedding("many") for _ in range(16)]
+    for one in many:
+        waiting.add(one)
+    assert waiting.displaced_by(embedding("few")) == [many[-1]]
+    assert waiting.displaced_by(embedding("few", tokens=5000)) == [many[-1], many[-2], many[-3]]
+    assert waiting.displaced_by(embedding("few", tokens=20_000)) == many[:7:-1]  # then they share it
+    assert waiting.displaced_by(embedding("many")) is None

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -98,3 +99,27 @@ def test_one_client_with_many_requests_does_not_starve_another_with_one(server: 
     wait_for(lambda: len(many) == 6 and len(one) == 1, 30, server)
     assert sum(moment < one[0][0] for moment, _, _ in many) <= 2
     assert {answer.status_code for _, _, answer in (*many, *one)} == {200}
+
+
+def test_a_documents_two_hundred_embeddings_are_all_made_and_nobody_waits_for_them(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(models={"scripted.rkllm": "prefill_ms=5"})  # a second's work, with MAX_QUEUE as it is
+    texts = [f"chunk {number} " * 20 for number in range(200)]
+    with ThreadPoolExecutor(len(texts)) as pool:
+
+        def embed(place: int) -> requests.Response:
+            path = "/api/embed" if place % 2 else "/v1/embeddings"
+            return server.post(path, {"model": "scripted", "input": texts[place]})
+
+        asked = [pool.submit(embed, place) for place in range(len(texts))]
+        wait_for(lambda: waiting(server) > 100, 10, server)
+        assert send(server, "another", "<<script tokens=1>>").status_code == 200
+        assert waiting(server) > 50
+        replies = [one.result() for one in asked]
+    assert {reply.status_code for reply in replies} == {200}
+    vectors = [
+        reply.json()["embeddings"][0] if n % 2 else reply.json()["data"][0]["embedding"]
+        for n, reply in enumerate(replies)
+    ]
+    assert len({tuple(vector) for vector in vectors}) == len(texts)

@@ -30,17 +30,17 @@ class QueueStatus(NamedTuple):
 
 
 class JobQueue:
-    """At most `max_jobs` wait, and none is admitted that would wait for more than `max_wait` seconds.
+    """At most `max_jobs` wait, and as many embeddings or eight times as many short ones. None is admitted that would
+    wait for more than `max_wait` seconds.
 
     `draining` says that what waits will not run any more, `lost` that the runtime hangs.
     """
 
     def __init__(self, *, max_jobs: int, max_wait: float, speeds: Speeds) -> None:
-        self._max_jobs = max_jobs
         self._max_wait = max_wait
         self._speeds = speeds
         self._lock = native_lock()
-        self._waiting = WaitingJobs()
+        self._waiting = WaitingJobs(max_jobs)
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
         self._job: Job | None = None
@@ -59,15 +59,15 @@ class JobQueue:
         """
         with self._lock:
             displaced = self._admit(job)
-            if displaced is not None:
-                self._take_back(displaced)
-                told = Failed(self._full())
+            told = Failed(self._full(job)) if displaced else None
+            for other in displaced:
+                self._take_back(other)
             self._waiting.add(job)
             wake, self._asleep = self._asleep, False
         if wake:
             self._wake.put(None)
-        if displaced is not None:
-            displaced.mailbox.put(told)
+        for other in displaced:
+            other.mailbox.put(told)
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back if it still waits; says whether it did."""
@@ -162,7 +162,8 @@ class JobQueue:
 
     # With the lock held
 
-    def _admit(self, job: Job) -> Job | None:
+    def _admit(self, job: Job) -> list[Job]:
+        """Those that make room for it."""
         if self.lost:
             raise ProcessSpent("The runtime hangs. Try again in a moment.", retry_after=3)
         if self.draining:
@@ -174,16 +175,15 @@ class JobQueue:
                 "Try again later.",
                 retry_after=int(wait - self._max_wait) + 1,
             )
-        if len(self._waiting) < self._max_jobs:
-            return None
-        displaced = self._waiting.displaced_by(job.client)
+        displaced = self._waiting.displaced_by(job)
         if displaced is None:
-            raise self._full()
+            raise self._full(job)
         return displaced
 
-    def _full(self) -> QueueFull:
+    def _full(self, job: Job) -> QueueFull:
         wait = self._wait_behind([entry.job for entry in self._waiting.order()])
-        return QueueFull(f"{self._max_jobs} requests are waiting already. Try again later.", retry_after=int(wait) + 1)
+        count = len(self._waiting.like(job))
+        return QueueFull(f"{count} requests are waiting already. Try again later.", retry_after=int(wait) + 1)
 
     def _wait_behind(self, jobs: Sequence[Job]) -> float:
         """Seconds until these and what runs are done, as far as has been measured."""

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 from rkllama_flask.engine.jobs import Embed, Generate, Job
 from rkllama_flask.engine.models.residency import Loaded
-from rkllama_flask.engine.models.speeds import CHARACTERS_PER_TOKEN
+from rkllama_flask.engine.models.speeds import CHARACTERS_PER_TOKEN, length
 from rkllama_flask.engine.scheduling.turns import LONGEST_OVERTAKING, MOST_OVERTAKINGS, Candidate, choose, in_turn
 from rkllama_flask.promptcache.prefix import common_prefix, content
+
+PARTS = 8
+"""Of a place in the queue. A short embedding takes one: programs send a document's hundreds of them at once."""
+
+_TOKENS_PER_PART = 2048
 
 _WINDOW = 16
 """Jobs that are looked at to find the next one: comparing prompts takes time in which nothing runs."""
@@ -17,17 +22,29 @@ _WINDOW = 16
 
 @dataclass(eq=False)
 class Entry:
-    """A job that waits. Times are monotonic seconds."""
+    """A job that waits, taking so many `parts` of a place. Times are monotonic seconds."""
 
     job: Job
+    parts: int
     overtaken: int = 0
     overtaken_since: float = 0.0
 
 
-class WaitingJobs:
-    """A list that knows whose turn it is; `order` is a copy to be looked at without the lock."""
+def parts_of(job: Job) -> int:
+    """What a job takes of a place in the queue."""
+    if not isinstance(job, Embed):
+        return PARTS
+    return min(PARTS, 1 + sum(map(length, job.prompts)) // _TOKENS_PER_PART)
 
-    def __init__(self) -> None:
+
+class WaitingJobs:
+    """A list that knows whose turn it is; `order` is a copy to be looked at without the lock.
+
+    There are so many `places` for embeddings, and as many for all other jobs.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
         self._entries: list[Entry] = []
         self._turns: dict[str, int] = {}
         self._number = itertools.count()
@@ -36,7 +53,7 @@ class WaitingJobs:
         return len(self._entries)
 
     def add(self, job: Job) -> None:
-        self._entries.append(Entry(job))
+        self._entries.append(Entry(job, parts_of(job)))
         if job.client not in self._turns:
             self._turns[job.client] = next(self._number)
 
@@ -68,13 +85,35 @@ class WaitingJobs:
         order = in_turn(clients, turns)
         return [self._entries[index].job for index in order[: order.index(len(self._entries))]]
 
-    def displaced_by(self, client: str) -> Job | None:
-        """The newest job of the client with most of them, if one more of `client` would leave that one with more."""
-        counts = Counter(entry.job.client for entry in self._entries)
-        (greediest, most), *_ = counts.most_common(1) or [(client, 0)]
-        if most <= counts[client] + 1:
-            return None
-        return next(entry.job for entry in reversed(self._entries) if entry.job.client == greediest)
+    def displaced_by(self, job: Job) -> list[Job] | None:
+        """Those that make room for one more job, none while there is some: the newest of the client that has most, as
+        long as that one has more than this job's client would have. None: no room can be made.
+        """
+        rivals = self._like(job)
+        wanted = parts_of(job)
+        missing = sum(entry.parts for entry in rivals) + wanted - PARTS * self._places
+        taken: Counter[str] = Counter()
+        for entry in rivals:
+            taken[entry.job.client] += entry.parts
+        displaced = []
+        while missing > 0:
+            greediest, most = max(taken.items(), key=lambda one: one[1])
+            if most <= taken[job.client] + wanted:
+                return None
+            newest = max(index for index, entry in enumerate(rivals) if entry.job.client == greediest)
+            entry = rivals.pop(newest)
+            taken[greediest] -= entry.parts
+            missing -= entry.parts
+            displaced.append(entry.job)
+        return displaced
+
+    def like(self, job: Job) -> list[Job]:
+        """Those that wait in the same places."""
+        return [entry.job for entry in self._like(job)]
+
+    def _like(self, job: Job) -> list[Entry]:
+        embeds = isinstance(job, Embed)
+        return [entry for entry in self._entries if isinstance(entry.job, Embed) == embeds]
 
     def take(self, chosen: Entry, *, now: float) -> bool:
         """Take out the one that goes next; False if it does not wait any more."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rkllama_flask.errors import ContextLengthExceeded, RkllamaError
+from rkllama_flask.errors import ContextLengthExceeded, RkllamaError, UnsupportedRequest
 
 _TYPES = {
     401: "authentication_error",
@@ -13,6 +13,16 @@ _TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+
+
+class ThreadUnsupported(UnsupportedRequest):
+    """Only the newest messages of a conversation would come with each request, and none is kept here.
+
+    Anthropic's client knows the code, and sends its conversations whole from then on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("No conversations are kept here: send all of its messages with each request.", param="thread")
 
 
 class AnthropicDialect:
@@ -27,7 +37,10 @@ class AnthropicDialect:
         if isinstance(error, ContextLengthExceeded):
             message = f"prompt is too long: {error.prompt_tokens} tokens > {error.limit} maximum"
         kind = _TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-        return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+        said: dict[str, Any] = {"type": kind, "message": message}
+        if isinstance(error, ThreadUnsupported):
+            said["details"] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+        return {"type": "error", "error": said, "request_id": request_id}
 
 
 dialect = AnthropicDialect()

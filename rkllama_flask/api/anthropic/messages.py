@@ -6,6 +6,7 @@ from typing import Any
 from flask import Response, jsonify
 
 from rkllama_flask.api.anthropic.content import Content, ContentBlocks, assemble
+from rkllama_flask.api.anthropic.errors import ThreadUnsupported
 from rkllama_flask.api.anthropic.framing import Head, MessageEvents
 from rkllama_flask.api.anthropic.neutral import (
     format_of,
@@ -35,6 +36,8 @@ def create_message() -> Response:
     """Answer a conversation, streamed or whole."""
     body = read_json()
     fields = _messages.read(body)
+    if fields.get("thread"):
+        raise ThreadUnsupported
     request = generation_request(fields)
     unapplied = (*_messages.unapplied(body), *unapplied_of(fields, request))
     head = Head.of(request)

@@ -106,6 +106,7 @@ class MessagesSchema(CountSchema):
     top_p = Number(validate=Range(0, 1))
     top_k = Integer(validate=Range(min=-1))
     use_cache = String(validate=_NOT_EMPTY)
+    thread = Object()
 
     metadata = Object()
     service_tier = String()

@@ -75,3 +75,15 @@ def test_a_full_queue_says_when_to_come_again(api: Api) -> None:
     api.inference.early = QueueFull("full", retry_after=3)
     response = api.post("/v1/messages", {"model": "tiny", "max_tokens": 9, "messages": HI})
     assert (response.status_code, response.headers["Retry-After"]) == (503, "3")
+
+
+def test_a_conversation_of_which_only_the_end_is_sent_is_refused_in_words_that_the_client_knows(api: Api) -> None:
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
+        response = api.post("/v1/messages", {"model": "tiny", "max_tokens": 9, "messages": HI, "thread": thread})
+        assert response.status_code == 400
+        error = response.json["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    assert (
+        api.post("/v1/messages", {"model": "tiny", "max_tokens": 9, "messages": HI, "thread": None}).status_code == 200
+    )

@@ -81,6 +81,7 @@ def test_whatever_follows_a_bracket_becomes_an_object(scraps):
         ('{"a": b</t>', {"a": "b"}),
         ('{{"a": 1}}', {"a": 1}),
         ('{a:<escape>x, "y"<escape>,b:<|"|>z<|"|>,c:["""d"""]}', {"a": 'x, "y"', "b": "z", "c": ["d"]}),
+        ('{a:<|"|>C:\\tmp\\"x"<|"|>,b:<escape>\\d+\\n<escape>}', {"a": 'C:\\tmp\\"x"', "b": "\\d+\\n"}),
     ],
 )
 def test_what_small_models_get_wrong_is_mended(text, value):

@@ -235,7 +235,7 @@ class LenientJson:
             character = yield from self._text.peek()
             if not character:
                 break
-            if character == "\\":
+            if character == "\\" and not quote.startswith("<"):  # between markers a text stands as it is
                 yield from self._escape()
             elif character == quote[0] and (yield from self._closed(quote, followers)):
                 break

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.reading import gguf
-from rkllama_flask.catalog.reading.names import take_apart
+from rkllama_flask.catalog.reading.names import parts_of, take_apart
 from rkllama_flask.machine.platforms import QUANTIZATIONS, platform_of
 
 FRESH = 3.0
@@ -74,7 +74,19 @@ def _content(model: Model) -> Iterator[str]:
         yield from _gguf(model.path)
 
 
+def _parts(path: Path) -> None:
+    """Block where a file of a split model is missing: the runtime would only say that it can't load."""
+    parts = parts_of(path.stem)
+    missing = [part + path.suffix for part in parts if not path.with_name(part + path.suffix).is_file()]
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise _Blocked(
+            f"This model is split into {len(parts)} files, and {shown} is not here: fetch it again, or copy it."
+        )
+
+
 def _gguf(path: Path) -> Iterator[str]:
+    _parts(path)
     try:
         header = gguf.read_header(path)
     except gguf.GgufUnreadable as error:

@@ -57,6 +57,72 @@ def test_parts_projectors_and_adapters_are_not_models(models: Path, catalog: Cat
     assert model.parameter_count is None
 
 
+@pytest.mark.parametrize("asked", ["tiny-bf16", "Tiny-BF16", "tiny-bf16:latest", "tiny", "weights", "weights.rkllm"])
+def test_a_model_answers_to_its_folders_own_name_as_well(models: Path, catalog: Catalog, asked: str) -> None:
+    (models / "Tiny-BF16").mkdir()
+    (models / "Tiny-BF16" / "weights.rkllm").touch()
+    (models / "Tiny-BF16" / "tokenizer_config.json").write_text("{}")
+    assert listed(catalog) == ["tiny"]
+    assert catalog.find(asked).name == "tiny"
+
+
+def test_a_folder_of_several_models_is_no_name_and_a_models_own_name_goes_first(models: Path, catalog: Catalog) -> None:
+    (models / "several").mkdir()
+    (models / "several" / "a.rkllm").touch()
+    (models / "several" / "b.rkllm").touch()
+    with pytest.raises(ModelNotFound):
+        catalog.find("several")
+    (models / "a").mkdir()
+    (models / "a" / "other.rkllm").touch()
+    catalog.refresh()
+    assert catalog.find("a").path.name == "a.rkllm"
+
+
+def test_split_weights_answer_to_the_name_without_their_numbers(models: Path, catalog: Catalog) -> None:
+    for number in (1, 2):
+        write_llama(models / f"Big-Q8_0-0000{number}-of-00002.gguf")
+    assert listed(catalog) == ["big"]
+    assert catalog.find("big-q8_0").name == "big"
+
+
+def test_a_later_part_without_the_first_is_no_model_and_said(models: Path) -> None:
+    (models / "big-00002-of-00003.gguf").touch()
+    warnings: list[str] = []
+    assert Catalog(models, on_warning=warnings.append).list() == []
+    assert warnings == ["big-00002-of-00003.gguf: the first file of this split model is not here"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_modelfile_is_read_as_editors_write_it(models: Path, catalog: Catalog, encoding: str) -> None:
+    (models / "own").mkdir()
+    (models / "own" / "w.rkllm").touch()
+    (models / "own" / "Modelfile").write_bytes("FROM ./w.rkllm\r\nSYSTEM Grüß Gott, 漢字 🙂\r\n".encode(encoding))
+    assert catalog.find("own").modelfile.system == "Grüß Gott, 漢字 🙂"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp1251"])
+def test_a_modelfile_in_another_encoding_is_refused_and_no_letter_changed(
+    models: Path, catalog: Catalog, encoding: str
+) -> None:
+    (models / "own").mkdir()
+    (models / "own" / "w.rkllm").touch()
+    text = "FROM ./w.rkllm\nSYSTEM " + ("Привет" if encoding == "cp1251" else "Grüß")
+    (models / "own" / "Modelfile").write_bytes(text.encode(encoding))
+    with pytest.raises(ModelUnusable, match="line 2: the Modelfile is not written in UTF-8"):
+        catalog.find("own")
+
+
+def test_words_for_ollamas_own_code_are_taken_and_named(models: Path) -> None:
+    (models / "own").mkdir()
+    (models / "own" / "w.rkllm").touch()
+    said = "FROM ./w.rkllm\nRENDERER qwen3-coder\nPARSER qwen3-coder\nREQUIRES 0.14.0\nPARAMETER use_mlock true\n"
+    (models / "own" / "Modelfile").write_text(said)
+    warnings: list[str] = []
+    catalog = Catalog(models, on_warning=warnings.append)
+    assert catalog.find("own").modelfile.parameters == {}
+    assert warnings == ["own/Modelfile: RENDERER, PARSER, REQUIRES, use_mlock has no effect here"]
+
+
 def test_gguf_metadata_gives_the_facts(models: Path, catalog: Catalog) -> None:
     path = write_llama(models / "Tiny-Q8_0.gguf")
     model = catalog.find("tiny")

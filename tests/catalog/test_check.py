@@ -35,6 +35,16 @@ def test_nothing_speaks_against_an_ordinary_model(models: Path, catalog: Catalog
     assert check(catalog.find("g"), now=NOW, soc="RK3588", runtime="1.2.3", proc=proc(models)) == Check()
 
 
+def test_a_missing_file_of_a_split_model_is_named(models: Path, catalog: Catalog) -> None:
+    write_llama(models / "m-00003-of-00003.gguf")
+    first = write_llama(models / "m-00001-of-00003.gguf")
+    found = check(catalog.find("m"), now=NOW, proc=proc(models))
+    assert first.exists()
+    assert found.blocking == (
+        "This model is split into 3 files, and m-00002-of-00003.gguf is not here: fetch it again, or copy it."
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "advice"),
     [

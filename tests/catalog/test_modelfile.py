@@ -11,6 +11,33 @@ from rkllama_flask.catalog.reading.modelfile import ModelfileInvalid, Written, c
 from rkllama_flask.sampling import Sampling
 
 
+@pytest.mark.parametrize("lines", ["FROM ./m.gguf\nFROM ./mmproj-m.gguf", "FROM ./mmproj-m.gguf\nFROM ./m.gguf"])
+def test_of_two_from_lines_one_may_be_the_encoder_of_pictures(lines: str) -> None:
+    assert parse(lines) == Written("./m.gguf", unapplied=("FROM ./mmproj-m.gguf",))
+
+
+def test_two_models_behind_from_are_a_mistake() -> None:
+    with pytest.raises(ModelfileInvalid, match=r"line 2: a second FROM, \./b.gguf: a model has one"):
+        parse("FROM ./a.gguf\nFROM ./b.gguf")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "use_mlock",
+        "penalize_newline",
+        "low_vram",
+        "f16_kv",
+        "tfs_z",
+        "draft_num_predict",
+        "rope_frequency_base",
+        "NUMA",
+    ],
+)
+def test_options_that_ollama_has_or_had_are_taken_and_named(name: str) -> None:
+    assert parse(f"FROM a\nPARAMETER {name} 1") == Written("a", unapplied=(name.lower(),))
+
+
 def test_all_words_are_understood() -> None:
     written = parse(
         '# a comment\n'

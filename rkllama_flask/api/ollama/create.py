@@ -18,6 +18,7 @@ from rkllama_flask.catalog.changing.uploaded import Uploaded, arrange
 from rkllama_flask.catalog.pull.pulls import Step
 from rkllama_flask.catalog.pull.source import parse_source
 from rkllama_flask.catalog.reading.modelfile import Written, compose, inherit, parse
+from rkllama_flask.catalog.reading.parameters import WITHOUT_EFFECT
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.events import Waiting
 
@@ -45,7 +46,7 @@ def create_model() -> Response:
         return [{"status": status} for status in (*told, "writing manifest", "success")]
 
     events = _Making(make)
-    unapplied = _create.unapplied(fields)
+    unapplied = _unapplied(fields)
     if fields["stream"]:
         return stream(events, PullLines(), unapplied=unapplied)
     response = jsonify(collect(events)[-1])
@@ -85,6 +86,20 @@ class _Making:
             self._pull.close()
 
 
+def _text(fields: Mapping[str, Any]) -> Written:
+    return parse(fields["modelfile"]) if fields["modelfile"] else Written()
+
+
+def _parameters(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in fields["parameters"].items() if value is not None]
+
+
+def _unapplied(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """What has no effect here, wherever it is said."""
+    named = (key for key, _ in _parameters(fields) if key.lower() in WITHOUT_EFFECT)
+    return (*_create.unapplied(fields), *_text(fields).unapplied, *named)
+
+
 def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> tuple[Written, Uploaded]:
     """The Modelfile that is asked for, and what was uploaded, with the scales that it gives adapters.
 
@@ -92,7 +107,7 @@ def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> tuple[Written, Up
     """
     if fields["quantize"] or fields["quantization"]:
         raise UnsupportedRequest("models can't be quantized here: it is done when they are converted", param="quantize")
-    text = parse(fields["modelfile"]) if fields["modelfile"] else Written()
+    text = _text(fields)
     source = fields.get("source") or text.source
     if not source and not uploaded.weights:
         missing = "no files provided to convert" if fields["files"] else "neither 'from' or 'files' was specified"
@@ -100,7 +115,7 @@ def _written(fields: Mapping[str, Any], uploaded: Uploaded) -> tuple[Written, Up
     said = compose(
         system=fields.get("system"),
         template=fields.get("template"),
-        parameters={key: value for key, value in fields["parameters"].items() if value is not None},
+        parameters={key: value for key, value in _parameters(fields) if key.lower() not in WITHOUT_EFFECT},
         messages=[(turn["role"], turn["content"]) for turn in fields["messages"]],
         license=fields["license"],
     )

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rkllama_flask.catalog.reading.names import WEIGHT_ENDINGS, Packaging, split_part, take_apart
+from rkllama_flask.catalog.reading.names import WEIGHT_ENDINGS, Packaging, parts_of, split_part, take_apart
 from rkllama_flask.errors import PullFailed
 from rkllama_flask.machine.platforms import QUANTIZATIONS, platform_of
 
@@ -64,6 +64,8 @@ def choose(files: Sequence[RemoteFile], repo: str, wanted: str | None, platform:
     """
     candidates = _candidates(files, repo)
     if not candidates:
+        if later := [file.name for file in files if split_part(posixpath.splitext(file.path)[0])]:
+            raise PullFailed(f"{repo} has {later[0]}, but not the first file of that model.", status=404)
         raise PullFailed(
             f"{repo} has no .rkllm and no .gguf file. Converted models are found with "
             f"https://huggingface.co/models?search={repo.rpartition('/')[2]}+{(platform or 'gguf').lower()}",
@@ -145,11 +147,17 @@ def _warning(best: _Candidate, platform: str | None) -> str:
 
 
 def _with_parts(best: _Candidate, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
-    start = best.file.path.rpartition("-00001-of-")[0]
-    if not start:
-        return (best.file,)
-    found = [f for f in files if f.path.startswith(f"{start}-") and split_part(posixpath.splitext(f.path)[0])]
-    return tuple(sorted(found, key=lambda file: file.path))
+    """All files of a split model. Raises PullFailed where one is missing: without it none of them is of use."""
+    stem, ending = posixpath.splitext(best.file.path)
+    there = {file.path: file for file in files}
+    parts = [part + ending for part in parts_of(stem)]
+    if missing := [part for part in parts if part not in there]:
+        raise PullFailed(
+            f"{best.file.name} is one of {len(parts)} files, and the repository lacks {missing[0]}"
+            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}. Name another file or quantisation.",
+            status=404,
+        )
+    return tuple(there[part] for part in parts)
 
 
 def _listed(candidates: Sequence[_Candidate]) -> str:

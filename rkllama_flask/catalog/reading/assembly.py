@@ -14,7 +14,8 @@ from rkllama_flask.catalog.reading import gguf
 from rkllama_flask.catalog.reading.entries import Entry
 from rkllama_flask.catalog.reading.facts import gather
 from rkllama_flask.catalog.reading.listing import Listing, Stamp
-from rkllama_flask.catalog.reading.modelfile import MAX_CHARACTERS, Written, parse, render
+from rkllama_flask.catalog.reading.modelfile import MAX_CHARACTERS, ModelfileInvalid, Written, decode, parse, render
+from rkllama_flask.catalog.reading.names import name_of_folder, parts_of
 from rkllama_flask.catalog.reading.naming import Candidate, assign
 from rkllama_flask.catalog.reading.resolver import resolve
 from rkllama_flask.catalog.reading.side_files import SideFacts, read_side_files
@@ -79,10 +80,14 @@ def assemble(
     warnings: list[str] = []
 
     def read(path: str, stamp: Stamp) -> Written:
-        return memory.recall(("modelfile", path, stamp), lambda: _read_modelfile(models_dir / path))
+        written = memory.recall(("modelfile", path, stamp), lambda: _read_modelfile(models_dir / path))
+        if written.unapplied:
+            warnings.append(f"{path}: {', '.join(written.unapplied)} has no effect here")
+        return written
 
     resolved = resolve(listing, models_dir, read)
     warnings += resolved.broken.values()
+    warnings += (f"{path}: the first file of this split model is not here" for path in resolved.strays)
     inside = {
         entry.weights: memory.recall(("weights", entry.weights, entry.stamp), partial(_look_inside, models_dir, entry))
         for entry in resolved.entries
@@ -99,7 +104,10 @@ def assemble(
 
 def _read_modelfile(path: Path) -> Written:
     with path.open("rb") as file:
-        return parse(file.read(4 * MAX_CHARACTERS).decode("utf-8", errors="replace"))
+        data = file.read(4 * MAX_CHARACTERS + 1)
+    if len(data) > 4 * MAX_CHARACTERS:
+        raise ModelfileInvalid(f"the Modelfile is longer than {MAX_CHARACTERS} characters", param="modelfile")
+    return parse(decode(data))
 
 
 def _named(entries: Iterable[Entry], warnings: list[str]) -> dict[str, Entry]:
@@ -122,7 +130,10 @@ def _named(entries: Iterable[Entry], warnings: list[str]) -> dict[str, Entry]:
 
 
 def _index(named: Mapping[str, Entry], pulled: Mapping[str, str]) -> dict[str, str]:
-    """Every key in small letters. Names go before those on the hub, those before names of files with their ending."""
+    """Every key in small letters. Names go first, then those on the hub, then those of files.
+
+    Last comes the name of a folder that holds but one model.
+    """
     index: dict[str, str] = {name.lower(): name for name in named}
     by_file = sorted(named.items(), key=lambda item: (item[1].is_alias, item[0]))
     for key, weights in pulled.items():
@@ -132,7 +143,16 @@ def _index(named: Mapping[str, Entry], pulled: Mapping[str, str]) -> dict[str, s
     for name, entry in by_file:
         index.setdefault(posixpath.basename(entry.weights).lower(), name)
     for name, entry in by_file:
-        index.setdefault(posixpath.splitext(posixpath.basename(entry.weights))[0].lower(), name)
+        stem = posixpath.splitext(posixpath.basename(entry.weights))[0]
+        for key in (stem, parts_of(stem)[0].rpartition("-00001-of-")[0]):
+            index.setdefault(key.lower(), name)
+    folders = [posixpath.dirname(entry.weights) for _, entry in by_file if not entry.is_alias]
+    for name, entry in by_file:
+        folder = posixpath.dirname(entry.weights)
+        own = name_of_folder(folder) if folders.count(folder) == 1 and not entry.is_alias else None
+        if own is not None:
+            index.setdefault(own.key, name)
+    index.pop("", None)
     return index
 
 

@@ -107,14 +107,19 @@ class Files:
         paths = (join(folder, name) for name in self.folders[folder].files)
         return [path for path in paths if path in self.weights and stands_for_itself(path)]
 
+    def strays(self) -> list[str]:
+        """Later files of split models whose first file, by which they are loaded, is not there."""
+        firsts = ((path, *posixpath.splitext(path)) for path in self.weights)
+        return [path for path, stem, ending in firsts if names.parts_of(stem)[0] + ending not in self.weights]
+
     def only_weights(self, folder: str) -> str | None:
         found = self.models_in(folder)
         return found[0] if len(found) == 1 else None
 
     def _parts(self, path: str) -> tuple[str, ...]:
-        start = path.rpartition("-00001-of-")[0]
-        others = (other for other in self.weights if start and other.startswith(f"{start}-") and _part(other))
-        return tuple(others) or (path,)
+        """The files of this model that are there."""
+        stem, ending = posixpath.splitext(path)
+        return tuple(part for other in names.parts_of(stem) if (part := other + ending) in self.weights)
 
     def _inside(self, folder: str, text: str) -> str | None:
         """A path relative to the models folder; None for one that leads out of it."""
@@ -131,7 +136,7 @@ def given_name(folder: str) -> Name:
 
 def stands_for_itself(path: str) -> bool:
     """Whether a weights file is a model: not a later part of one, nor the picture encoder that comes with some."""
-    return _part(path) in (None, 1) and not posixpath.basename(path).lower().startswith("mmproj")
+    return _part(path) in (None, 1) and not names.is_encoder(path)
 
 
 def join(folder: str, name: str) -> str:

@@ -6,10 +6,13 @@
     ADAPTER ./lora.rkllm 0.8   a LoRA and its scale (may repeat)
     PARAMETER temperature 0.7  `stop` and `eos` may repeat
 
+    RENDERER, PARSER, REQUIRES which code of Ollama's a model is for: taken, without effect here
+
 A value is the rest of the line, or stands in quotes (`"`, or three of them); quoted ones may go over several lines.
 Files made for rkllama, `KEY=VALUE` in the manner of dotenv, are understood as well.
 """
 
+import codecs
 import io
 import math
 import re
@@ -21,7 +24,13 @@ from typing import Any
 from dotenv.parser import parse_stream
 
 from rkllama_flask.catalog.model import Modelfile
-from rkllama_flask.catalog.reading.parameters import apply_parameters, convert, parameter_lines
+from rkllama_flask.catalog.reading.names import is_encoder
+from rkllama_flask.catalog.reading.parameters import (
+    WITHOUT_EFFECT,
+    apply_parameters,
+    convert,
+    parameter_lines,
+)
 from rkllama_flask.errors import InvalidRequest
 
 FILE_NAME = "Modelfile"
@@ -29,8 +38,12 @@ MAX_CHARACTERS = 1 << 20
 MAX_STATEMENTS = 5000
 
 _WORDS = ("FROM", "SYSTEM", "TEMPLATE", "PARAMETER", "ADAPTER", "MESSAGE", "LICENSE")
+_WITHOUT_EFFECT = ("RENDERER", "PARSER", "REQUIRES")
 _ROLES = ("system", "user", "assistant")
 _THREE = '"""'
+_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_LOOK_AT = 4096
+"""Bytes that tell UTF-16 without a mark: every second one is zero."""
 _GO_TEMPLATE = re.compile(r"\{\{-?\s*(?:\.[A-Za-z]|\$|(?:if|range|with|else|end|define|block)\b|\w+\s+[.$])")
 _KEY_VALUE = re.compile(r"[A-Z][A-Z0-9_]*\s*=")
 _RKLLAMA_PARAMETERS = {"MAX_NEW_TOKENS": "num_predict", "ENABLE_THINKING": "think"} | {
@@ -50,10 +63,14 @@ class ModelfileInvalid(InvalidRequest):
 
 @dataclass(frozen=True)
 class Written:
-    """What a Modelfile says: `source` stands behind FROM. Paths of adapters are as written, nothing is resolved."""
+    """What a Modelfile says: `source` stands behind FROM. Paths of adapters are as written, nothing is resolved.
+
+    `unapplied` names what has no effect here.
+    """
 
     source: str | None = None
     modelfile: Modelfile = field(default_factory=Modelfile)
+    unapplied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,23 @@ class _Statement:
     word: str
     value: str
     head: str = ""
+
+
+def decode(data: bytes) -> str:
+    """The text of a Modelfile as it lies on disk: UTF-8, or UTF-16 as Windows' editors write it.
+
+    Raises ModelfileInvalid for another encoding: whatever it was taken for, letters would change.
+    """
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and (zeros := data[:_LOOK_AT].count(0)):
+        encoding = "utf-16-le" if data[1:_LOOK_AT:2].count(0) * 2 > zeros else "utf-16-be"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ModelfileInvalid(
+            f"line {line}: the Modelfile is not written in UTF-8. Save it as UTF-8", param="modelfile"
+        ) from None
 
 
 def parse(text: str) -> Written:
@@ -136,20 +170,27 @@ def render(source: str | None, modelfile: Modelfile) -> str:
 
 
 def _apply(statement: _Statement, written: Written) -> Written:
+    parameter = statement.head.lower()
+    if statement.word not in _WORDS:
+        return _named(statement.word, written)
+    if statement.word == "PARAMETER" and parameter in WITHOUT_EFFECT:
+        return _named(parameter, written)
     try:
         return _with(statement, written)
     except ValueError as error:
         raise ModelfileInvalid(f"line {statement.line}: {error}", param="modelfile") from None
 
 
+def _named(what: str, written: Written) -> Written:
+    return replace(written, unapplied=tuple(dict.fromkeys((*written.unapplied, what))))
+
+
 def _with(statement: _Statement, written: Written) -> Written:
     modelfile, value = written.modelfile, statement.value
     if statement.word == "FROM":
-        if written.source is not None:
-            raise ValueError("a second FROM")
         if not value:
             raise ValueError("FROM needs a file or a model")
-        return replace(written, source=value)
+        return _from(value, written)
     if statement.word == "SYSTEM":
         modelfile = replace(modelfile, system=value)
     elif statement.word == "TEMPLATE":
@@ -168,6 +209,16 @@ def _with(statement: _Statement, written: Written) -> Written:
     return replace(written, modelfile=modelfile)
 
 
+def _from(value: str, written: Written) -> Written:
+    """Files for models that see name two: the model, and the encoder of pictures, which is of no use here yet."""
+    encoders = [source for source in (written.source, value) if source and is_encoder(source)]
+    if written.source is not None and not encoders:
+        raise ValueError(f"a second FROM, {value[:80]}: a model has one")
+    if written.source is None or not is_encoder(value):
+        written = replace(written, source=value)
+    return _named(f"FROM {encoders[0]}", written) if encoders and written.source != encoders[0] else written
+
+
 def _statements(text: str) -> Iterator[_Statement]:
     """Ollama's syntax: a word, for some a second one, and a value that may be quoted."""
     lines = text.split("\n")
@@ -178,7 +229,7 @@ def _statements(text: str) -> Iterator[_Statement]:
         word, head = word.upper(), ""
         if not word or word.startswith("#"):
             continue
-        if word not in _WORDS:
+        if word not in (*_WORDS, *_WITHOUT_EFFECT):
             raise ModelfileInvalid(f"line {at}: '{word[:40]}' is none of {', '.join(_WORDS)}", param="modelfile")
         if word in ("MESSAGE", "PARAMETER"):
             head, value = _split(value)

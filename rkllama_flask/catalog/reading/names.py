@@ -12,6 +12,8 @@ from rkllama_flask.errors import InvalidRequest
 
 MAX_NAME = 200
 MAX_PART = 80
+MOST_PARTS = 512
+"""Files of one model; the largest on the hubs have fewer than 200."""
 DEFAULT_TAG = "latest"
 WEIGHT_ENDINGS = (".rkllm", ".gguf")
 
@@ -141,7 +143,23 @@ def take_apart(stem: str) -> FileName:
     return FileName(friendly[:MAX_PART].rstrip("-_.") or "model", Packaging(**found))
 
 
+def is_encoder(path: str) -> bool:
+    """Whether a file is called as the encoders of pictures are that come with some models."""
+    return path.replace("\\", "/").rpartition("/")[2].lower().startswith("mmproj")
+
+
 def split_part(stem: str) -> int | None:
     """Which part of a model split over several files this is, from 1; None for a whole one."""
     match = _SPLIT_PART.search(stem)
     return int(match.group(1)) if match else None
+
+
+def parts_of(stem: str) -> tuple[str, ...]:
+    """What the files of a split model are called, without their ending, the first one first; a whole one is alone."""
+    match = _SPLIT_PART.search(stem)
+    if match is None:
+        return (stem,)
+    total = int(match.group(2))
+    return tuple(
+        f"{stem[: match.start()]}-{number:05}-of-{total:05}" for number in range(1, min(total, MOST_PARTS) + 1)
+    )

@@ -47,6 +47,13 @@ _RULES = {
     "input": _Rule("text", choices=("auto", "text", "tokens")),
     "eos": _Rule("integers", 0, 1 << 31),
 }
+WITHOUT_EFFECT = frozenset(
+    (
+        *("use_mlock", "low_vram", "f16_kv", "numa", "logits_all", "vocab_only", "embedding_only", "num_gqa"),
+        *("penalize_newline", "tfs_z", "draft_num_predict", "rope_frequency_base", "rope_frequency_scale"),
+    )
+)
+"""Options that Ollama has or had, and that nothing here could follow: they are taken, and named."""
 _SYNONYMS = {"context": "num_ctx"}
 _SAMPLING = tuple(field.name for field in fields(Sampling))
 

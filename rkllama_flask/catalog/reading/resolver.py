@@ -15,10 +15,11 @@ from rkllama_flask.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class Resolved:
-    """`broken` says of a name given by hand why its model can't be used."""
+    """`broken` says of a name given by hand why its model can't be used. `strays` are files that no model uses."""
 
     entries: tuple[Entry, ...]
     broken: Mapping[str, str]
+    strays: tuple[str, ...]
 
 
 def resolve(listing: Listing, models_dir: Path, read: Callable[[str, Stamp], Written]) -> Resolved:
@@ -44,7 +45,8 @@ def resolve(listing: Listing, models_dir: Path, read: Callable[[str, Stamp], Wri
     # Weights whose only Modelfile is broken are not offered without it: it may say what they can't do without.
     used |= {only for folder in broken if (only := files.only_weights(folder))}
     loose = (files.entry(path) for path in files.weights if path not in used and stands_for_itself(path))
-    return Resolved((*made.values(), *loose), {given_name(name).key: reason for name, reason in broken.items()})
+    reasons = {given_name(name).key: reason for name, reason in broken.items()}
+    return Resolved((*made.values(), *loose), reasons, tuple(files.strays()))
 
 
 def _made(folder: str, files: Files, written: Mapping[str, Written], asked_by: tuple[str, ...]) -> Entry:

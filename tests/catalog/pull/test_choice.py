@@ -88,6 +88,22 @@ def test_split_weights_come_whole() -> None:
     assert [file.path for file in choice(*parts, "b.gguf", wanted="Q4_K_M").weights] == sorted(parts)
 
 
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (
+            ("a-00001-of-00003.gguf", "a-00003-of-00003.gguf"),
+            "one of 3 files, and the repository lacks a-00002-of-00003",
+        ),
+        (("a-00001-of-00002.gguf", "a-00002-of-00003.gguf"), "lacks a-00002-of-00002.gguf"),
+        (("a-00002-of-00003.gguf",), "has a-00002-of-00003.gguf, but not the first file"),
+    ],
+)
+def test_a_missing_part_is_said_before_a_byte_comes(files: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(PullFailed, match=sentence):
+        choice(*files)
+
+
 def test_adapters_and_picture_encoders_are_no_models() -> None:
     assert chosen("mmproj-a-f16.gguf", "a-lora-rk3588.rkllm", "explorations.rkllm") == "explorations.rkllm"
 

@@ -194,7 +194,7 @@ def test_what_changes_nothing_is_named_wherever_it_is_said(api: OllamaApi) -> No
     text = "FROM tiny\nRENDERER qwen3-coder\nPARAMETER use_mlock true\nPARAMETER top_k 7\n"
     response = create(api, modelfile=text, parameters={"low_vram": True, "temperature": 0.5})
     assert response.headers["X-Unapplied-Parameters"] == "RENDERER, use_mlock, low_vram"
-    shown = api.post("/api/show", {"model": "new"}).json()
+    shown = api.post("/api/show", {"model": "new"}).json
     assert "top_k" in shown["parameters"]
     assert "temperature" in shown["parameters"]
     assert "low_vram" not in shown["parameters"]

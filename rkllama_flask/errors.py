@@ -149,6 +149,14 @@ class ModelUnusable(RkllamaError):
     should_retry = False
 
 
+class ContextTooLarge(ModelUnusable):
+    """The model was made for a context of `limit` tokens at most."""
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class StorageFull(RkllamaError):
     """Something can't be kept for want of room; nothing of it is left behind."""
 

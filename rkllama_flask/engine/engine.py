@@ -158,6 +158,10 @@ class Engine:
         """The loaded models, the most recently used first."""
         return self._resident
 
+    def context_limit(self, identity: str) -> int | None:
+        """The largest context in tokens that a model of this identity has turned out to take; None if it is open."""
+        return self._journal.context_limits.get(identity)
+
     def status(self) -> EngineStatus:
         draining = self._queue.draining
         job, context, waiting, expected = self._queue.look()

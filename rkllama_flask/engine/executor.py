@@ -119,7 +119,7 @@ class Executor:
         try:
             return carry_out(model)
         except ContextLengthExceeded:
-            if model.serves(job.spec, job.spec.context_length):
+            if model.serves(job.spec, self._residents.within_limit(job.spec, job.spec.context_length)):
                 raise
         return carry_out(
             self._residents.use(job.spec, least_context=job.spec.context_length, keep_alive=job.keep_alive)

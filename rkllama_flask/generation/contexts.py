@@ -18,14 +18,17 @@ class ContextPlan(NamedTuple):
     load: int
 
 
-def plan_context(*, asked: int | None, own: int, loaded: int | None, needed: int) -> ContextPlan:
+def plan_context(
+    *, asked: int | None, own: int, loaded: int | None, needed: int, limit: int | None = None
+) -> ContextPlan:
     """The context of a request that `asked` for so many tokens, or for none and then needs those `needed`.
 
     `own` is what the model is loaded with when nobody asks, `loaded` what it has been loaded with. Who asks is kept to
-    that, also on a handle that has more. For who does not, what others asked for is never a reason to be refused.
+    that, also on a handle that has more, within the model's `limit`. For who does not ask, what others asked for is
+    never a reason to be refused.
     """
     if asked is not None:
-        return ContextPlan(asked, asked, asked)
+        return ContextPlan(min(asked, limit or asked), asked, asked)
     least = min(-(-needed // CONTEXT_STEP) * CONTEXT_STEP, max(own, loaded or 0))
     return ContextPlan(own if loaded is None or loaded < least else loaded, least, own)
 

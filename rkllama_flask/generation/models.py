@@ -260,14 +260,16 @@ class Models:
         return plan_context(
             asked=None if asked is None else in_steps(asked),
             own=self._own_context_length(model),
+            limit=self._engine.context_limit(model.identity),
             loaded=loaded.context_length if loaded else None,
             needed=needed,
         )
 
     def _own_context_length(self, model: Model) -> int:
-        """What the Modelfile says, else what the model was made for, within the limit that memory sets."""
+        """What the Modelfile says, else what the model was made for, within what memory and the library allow."""
         said = model.modelfile.context_length
-        return in_steps(min(model.context_length, self._max_context_length) if said is None else said)
+        own = in_steps(min(model.context_length, self._max_context_length) if said is None else said)
+        return min(own, self._engine.context_limit(model.identity) or own)
 
     def _sampling(self, model: Model) -> Sampling:
         """The model's Modelfile, then the live configuration, then what the model's makers recommend."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rkllama_flask.errors import (
     ContextLengthExceeded,
+    ContextTooLarge,
     ModelUnusable,
     RkllamaError,
     RuntimeFailed,
@@ -77,7 +78,7 @@ class Known(NamedTuple):
 
 
 def _known(pattern: str, kind: Callable[[str], RkllamaError], sentence: str) -> Known:
-    return Known(re.compile(pattern), kind, sentence)
+    return Known(re.compile(pattern, re.IGNORECASE), kind, sentence)
 
 
 _REASONS = (
@@ -90,11 +91,6 @@ _REASONS = (
         r"rkllm-runtime version is lower than the rkllm-toolkit version",
         ModelUnusable,
         "The model was converted for a newer runtime: update librkllmrt.so.",
-    ),
-    _known(
-        r"max_context\[(\d+)\] must be less than the model's max_context_limit\[(\d+)\]",
-        ModelUnusable,
-        "A context of {0} tokens was asked for, but the model was converted for {1} at most: ask for less.",
     ),
     _known(
         r"(?:model's )?target_platform does not match the real platform",
@@ -111,31 +107,33 @@ _REASONS = (
         ModelUnusable,
         "The file is no model of this runtime (RKLLM 1.0 files must be converted again with a current toolkit).",
     ),
+    # What the machine lacks, before what the same call says of the file.
+    _known(
+        r"platform error\W+must be",
+        RuntimeFailed,
+        "This machine has no NPU that the library knows (RK3588, RK3576, RK3562, RV1126B).",
+    ),
+    _known(
+        r"failed to open rknpu module|/dev/(?:dri|rknpu|dma_heap)\S*.*(?:permission denied|operation not permitted)",
+        RuntimeFailed,
+        "The NPU's driver does not answer: load the rknpu module, and let this user open /dev/dri, /dev/rknpu and "
+        "/dev/dma_heap.",
+    ),
+    _known(
+        r"failed to (?:malloc|alloc\w*) npu memory|failed to allocate handle|failed to convert (?:fd|handle)"
+        r"|cannot allocate memory",
+        RuntimeFailed,
+        "The NPU's memory is full: unload other models, or load this one with a smaller context.",
+    ),
     _known(
         r"failed to open '|invalid rkllm model|failed to read (?:header|key-value|tensor)",
         ModelUnusable,
         "The model file is damaged or incomplete: download it again.",
     ),
     _known(
-        r"Platform error, must be",
-        RuntimeFailed,
-        "This machine has no NPU that the library knows (RK3588, RK3576, RK3562, RV1126B).",
-    ),
-    _known(
-        r"failed to open rknpu module",
-        RuntimeFailed,
-        "The NPU's driver does not answer: load the rknpu module, and let this user open /dev/dri, /dev/rknpu and "
-        "/dev/dma_heap.",
-    ),
-    _known(
-        r"enabled CPUs|CPUs 0 to 3 can be set",
+        r"(?-i:enabled CPUs)|CPUs 0 to 3 can be set",
         ModelUnusable,
         "These CPU cores can't be used: there must be as many as the model has NPU cores or more, and they must exist.",
-    ),
-    _known(
-        r"failed to malloc npu memory|failed to allocate handle",
-        RuntimeFailed,
-        "The NPU's memory is full: unload other models, or load this one with a smaller context.",
     ),
     _known(
         r"(?:prompt cache file .*(?:does not exist|is empty)|failed to load prompt cache)",
@@ -190,6 +188,7 @@ _REASONS = (
 )
 
 _NOT_SAVED = re.compile(r"failed to save prompt cache|does not support saving/loading prompt cache")
+_TOO_LARGE = re.compile(r"max_context\s*\[(\d+)\] must be less than the model's max_context_limit\s*\[(\d+)\]")
 _TOO_LONG = re.compile(r"the length of prompt is greater than max context \(prompt: (\d+) tokens, max context: (\d+)\)")
 _MATCHED = re.compile(r"kv cache matches (\d+) / (\d+) tokens of prompt")
 _OTHERS = tuple(
@@ -216,6 +215,14 @@ def failure(lines: Sequence[str], otherwise: RkllamaError, *, about: str = "") -
         if match := _TOO_LONG.search(line):
             return ContextLengthExceeded(int(match[1]), int(match[2]))
     front = f"{about}: " if about else ""
+    for line in lines:
+        if match := _TOO_LARGE.search(line):
+            asked, limit = int(match[1]), int(match[2])
+            return ContextTooLarge(
+                f"{front}A context of {asked} tokens was asked for, but the model was converted for {limit} at most: "
+                "ask for less.",
+                limit,
+            )
     for known in _REASONS:
         for line in lines:
             if match := known.pattern.search(line):
@@ -240,7 +247,7 @@ def prompt_tokens(lines: Sequence[str]) -> int | None:
 
 
 _SEVERITY = re.compile(r"(?:[DIWE] \w+: )?(?:Warning: )?(?:[Tt]he |Your )?")
-_HARMLESS = (*_FACTS, _TOO_LONG, _MATCHED, *_OTHERS, *(known.pattern for known in _REASONS))
+_HARMLESS = (*_FACTS, _TOO_LARGE, _TOO_LONG, _MATCHED, *_OTHERS, *(known.pattern for known in _REASONS))
 
 
 def known_part(line: str) -> str:

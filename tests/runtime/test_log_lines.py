@@ -2,7 +2,7 @@
 
 import pytest
 
-from rkllama_flask.errors import ContextLengthExceeded, ModelUnusable, RkllamaError, RuntimeFailed
+from rkllama_flask.errors import ContextLengthExceeded, ContextTooLarge, ModelUnusable, RkllamaError, RuntimeFailed
 from rkllama_flask.runtime.log_lines import ModelFacts, failure, known_part, prompt_tokens, read_facts
 
 SILENT = RuntimeFailed("no reason given")
@@ -58,7 +58,7 @@ def test_older_models_have_no_version_and_no_dtype() -> None:
         ),
         (
             "E rkllm: max_context[16384] must be less than the model's max_context_limit[4096]",
-            ModelUnusable,
+            ContextTooLarge,
             "A context of 16384 tokens was asked for, but the model was converted for 4096 at most",
         ),
         (
@@ -79,6 +79,15 @@ def test_older_models_have_no_version_and_no_dtype() -> None:
             RuntimeFailed,
             "no NPU",
         ),
+        (
+            "Platform error: must be either RK3588, RK3576, RV1126B or RK3562. Your platform is lite.",
+            RuntimeFailed,
+            "no NPU",
+        ),
+        ("E RKNN: failed to open /dev/dri/card1: Permission denied", RuntimeFailed, "let this user open"),
+        ("open /dev/dma_heap/system failed, ret: -1, errstr: Permission denied", RuntimeFailed, "let this user open"),
+        ("E RKNN: failed to convert fd 27, errno: 12, Cannot allocate memory", RuntimeFailed, "memory is full"),
+        ("E rkllm: Failed to alloc NPU memory", RuntimeFailed, "memory is full"),
         ("failed to open rknpu module, need to insmod rknpu dirver!", RuntimeFailed, "/dev/dri"),
         (
             "E rkllm: The number of enabled CPUs must be greater than or equal to the number of NPU cores.",

@@ -18,11 +18,13 @@ from rkllama_flask.engine.jobs import ModelSpec
 from rkllama_flask.sampling import Sampling
 
 CRASHES_UNTIL_REFUSED = 2
+MOST_LIMITS = 64
+"""Models whose largest context is remembered; the oldest goes first."""
 
 
 class Journal:
     """`crashes` counts, by key, how often a load or a request has killed a process; `resident` is the model to load
-    again, with its keep-alive in seconds, None where there is none.
+    again, with its keep-alive in seconds, None where there is none; `context_limits` are in tokens, by identity.
 
     `supervisor` names who replaces this process, empty if nobody does: a successor under the same one goes on with the
     model also where this process ends in good order, as for a reload.
@@ -34,6 +36,7 @@ class Journal:
         self._doing_path = path and path.with_suffix(".doing")
         self._doing_file: int | None = None
         self.crashes: dict[str, int] = {}
+        self.context_limits: dict[str, int] = {}
         self.resident: tuple[ModelSpec, float] | None = None
         self._doing: str | None = None
         self._left = False
@@ -52,6 +55,7 @@ class Journal:
         left = self._read()
         try:
             self.crashes = {str(key): int(count) for key, count in left.get("crashes", {}).items()}
+            self.context_limits |= {str(key): int(limit) for key, limit in left.get("context_limits", {}).items()}
             resident = self._resident_in(left)
         except (AttributeError, KeyError, TypeError, ValueError):
             self.crashes, resident = {}, None
@@ -87,6 +91,14 @@ class Journal:
         self.keep(spec, keep_alive)
         self._left = True
 
+    def limit(self, identity: str, tokens: int) -> None:
+        """Remember the largest context that a model takes, for the next process too."""
+        self.context_limits.pop(identity, None)
+        self.context_limits[identity] = tokens
+        while len(self.context_limits) > MOST_LIMITS:
+            del self.context_limits[next(iter(self.context_limits))]
+        self._write()
+
     def forgive(self) -> int:
         """Forget all crashes, because the operator says so; how many loads and requests had one."""
         count, self.crashes = len(self.crashes), {}
@@ -105,7 +117,7 @@ class Journal:
             self._doing_file = None
         if self._doing_path is not None:
             self._doing_path.unlink(missing_ok=True)
-        if self.crashes or self.resident or self._path is None:
+        if self.crashes or self.context_limits or self.resident or self._path is None:
             self._write(ended=True)
         else:
             self._path.unlink(missing_ok=True)
@@ -145,7 +157,7 @@ class Journal:
     def _write(self, *, ended: bool = False) -> None:
         if self._path is None or self._left:
             return
-        state: dict[str, Any] = {"crashes": self.crashes}
+        state: dict[str, Any] = {"crashes": self.crashes, "context_limits": self.context_limits}
         if ended:
             state["ended"] = self.supervisor
         if self.resident:

@@ -17,7 +17,7 @@ from rkllama_flask.engine.models.npu_lock import NpuLock
 from rkllama_flask.engine.models.residency import Loaded, available_memory, choose_evictions
 from rkllama_flask.engine.models.speeds import Speeds
 from rkllama_flask.engine.watchdog import Watchdog, load_allowance
-from rkllama_flask.errors import LibraryUnusable, ModelUnusable, ProcessSpent, RkllamaError
+from rkllama_flask.errors import ContextTooLarge, LibraryUnusable, ModelUnusable, ProcessSpent, RkllamaError
 from rkllama_flask.runtime.context import Context, ContextParameters
 from rkllama_flask.runtime.library import Library
 
@@ -73,14 +73,16 @@ class Residents:
                 self._load(*left)
 
     def use(self, spec: ModelSpec, *, least_context: int = 0, keep_alive: float | None) -> Loaded:
-        """The loaded model for `spec`, loaded now if it is not, or not with `least_context` tokens; `keep_alive` None
-        leaves its clock's length.
+        """The loaded model for `spec`, loaded now if it is not, or not with `least_context` tokens, as far as the model
+        was made for so many; `keep_alive` None leaves its clock's length.
 
         Raises what the load raises; the models that made room are back then, as far as this process can.
         """
+        least_context = self.within_limit(spec, least_context)
         model = next((m for m in self.models if m.serves(spec, least_context)), None)
         if model is None:
-            spec = replace(spec, context_length=max(spec.context_length, least_context))
+            length = self.within_limit(spec, max(spec.context_length, least_context))
+            spec = replace(spec, context_length=length)
             if keep_alive is None:  # another context length is no reason to forget that a model was to stay
                 kept = [m.keep_alive for m in self.models if m.spec.same_weights(spec)]
                 keep_alive = kept[0] if kept else self._keep_alive
@@ -89,6 +91,10 @@ class Residents:
             self._let_stay(model, keep_alive)
         model.last_used = time.monotonic()
         return model
+
+    def within_limit(self, spec: ModelSpec, tokens: int) -> int:
+        """The context that a model can have of so many tokens."""
+        return min(tokens, self._journal.context_limits.get(spec.identity, tokens))
 
     def rest(self, model: Loaded) -> None:
         """The model's keep-alive starts to count; zero unloads it at once."""
@@ -157,11 +163,26 @@ class Residents:
         if made_room and not self.models:  # should this load kill the process, its successor restores what answered
             self._journal.keep(made_room[-1].spec, made_room[-1].keep_alive)
         try:
-            model = self._open(library, spec, keep_alive, key)
+            return self._open(library, spec, keep_alive, key)
+        except ContextTooLarge as error:
+            self._journal.limit(spec.identity, error.limit)
+            spec = replace(spec, context_length=error.limit)
+            if library.spent:
+                self._journal.leave(spec, keep_alive)
+                self.spent = True
+                raise ProcessSpent(
+                    f"'{spec.name}' takes {error.limit} tokens of context at most; it is being loaded with these. Try "
+                    "again in a moment.",
+                    retry_after=2,
+                ) from error
         except RkllamaError:
             self._bring_back(made_room)
             raise
-        return model
+        try:
+            return self._open(library, spec, keep_alive, key)
+        except RkllamaError:
+            self._bring_back(made_room)
+            raise
 
     def _bring_back(self, models: Sequence[Loaded]) -> None:
         """Load again what made room for a model that failed; where this process can't, its successor does."""

@@ -78,13 +78,15 @@ def run_once(
 
 
 def unapplied(job: Generate, context: Context) -> tuple[str, ...]:
-    """What the client asked of a handle whose sampling was fixed at load, and that differs from it."""
+    """What the client asked for and does not get: a larger context than the model was made for, or other sampling than
+    was fixed when it was loaded.
+    """
+    larger = ("num_ctx",) if job.least_context > context.context_length else ()
     if context.library.per_run_sampling:
-        return ()
+        return larger
     fixed = context.sampling.said()
-    return tuple(
-        name for name, value in job.requested.said().items() if not math.isclose(value, fixed[name], rel_tol=1e-5)
-    )
+    requested = job.requested.said().items()
+    return (*larger, *(name for name, value in requested if not math.isclose(value, fixed[name], rel_tol=1e-5)))
 
 
 def conclude(

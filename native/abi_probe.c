@@ -99,6 +99,14 @@ int main(void) {
     NESTED(video, video_content);
     NESTED(video, frame_width);
     NESTED(video, frame_height);
+#if RKLLM_ABI >= 131
+    NESTED(audio, audio_embed);
+    NESTED(audio, n_audio_tokens);
+    NESTED(audio, n_audio);
+    NESTED(audio, audio_start);
+    NESTED(audio, audio_end);
+    NESTED(audio, audio_content);
+#endif
 #else
     FIELD(RKLLMMultiModalInput, image_embed);
     FIELD(RKLLMMultiModalInput, n_image_tokens);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build what is native into build/: the CPU runtime and the scripted test runtime, each for both ABI families.
+"""Build what is native into build/: the CPU runtime and the scripted test runtime, for both ABI families and 1.3.1.
 
 The probe is a program that prints the layout of the C interface as the compiler sees it. The compilers are $CXX and
 $CC, else the first of g++, clang++, c++ (gcc, clang, cc) on the PATH, else the packaged one of `pip install ziglang`.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 BUILD = NATIVE.parent / "build"
-FAMILIES = {"": "13", "-1.2": "12"}
+FAMILIES = {"": "13", "-1.2": "12", "-1.3.1": "131"}
 WARNINGS = ["-O2", "-Wall", "-Wextra"]
 SHARED = [
     *("-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
@@ -88,13 +88,16 @@ def build(kind: str, suffix: str) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", nargs="*", default=["cpu", "scripted"], help="cpu, scripted (default: both) or probe")
-    parser.add_argument("--family", choices=["1.2", "1.3"], help="only this family (default: both)")
+    parser.add_argument(
+        "--family", choices=["1.2", "1.3", "1.3.1"], help="only this one (default: all; 1.3.1 is scripted only)"
+    )
     arguments = parser.parse_args()
-    suffixes = {"1.2": ["-1.2"], "1.3": [""], None: ["", "-1.2"]}[arguments.family]
+    suffixes = {"1.2": ["-1.2"], "1.3": [""], "1.3.1": ["-1.3.1"], None: [*FAMILIES]}[arguments.family]
     try:
         for kind in arguments.kind:
             for suffix in suffixes:
-                print(build(kind, suffix))
+                if (kind, suffix) != ("cpu", "-1.3.1"):  # pictures and sound are all that 1.3.1 changes
+                    print(build(kind, suffix))
     except BuildFailed as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 /* The C interface of Rockchip's LLM runtime, written down from a description of its binary layout.
  *
- * RKLLM_ABI chooses the family: 12 for the libraries 1.2.1 to 1.2.3, 13 (default) for 1.3.x. The two differ in
- * RKLLMParam, RKLLMMultiModalInput, RKLLMInferParam and in the third argument of rkllm_init; every size and offset is
+ * RKLLM_ABI chooses the family: 12 for the libraries 1.2.1 to 1.2.3, 13 (default) for 1.3.0, 131 for 1.3.1, which adds
+ * `audio` to RKLLMMultiModalInput, so that every input is 48 bytes longer. The families differ in RKLLMParam, RKLLMMultiModalInput, RKLLMInferParam and in the third argument of rkllm_init; every size and offset is
  * asserted in rkllm_layout.h, so that a compiler that lays them out otherwise refuses to build. Text is UTF-8, times are
  * milliseconds, sizes are counted in tokens unless a name says bytes or mb.
  */
@@ -20,8 +20,10 @@
 #define RKLLM_VERSION "1.2.3"
 #elif RKLLM_ABI == 13
 #define RKLLM_VERSION "1.3.0"
+#elif RKLLM_ABI == 131
+#define RKLLM_VERSION "1.3.1"
 #else
-#error "RKLLM_ABI must be 12 or 13"
+#error "RKLLM_ABI must be 12, 13 or 131"
 #endif
 
 /* The text by which a library's family is found without loading it; `build` names who made the library. */
@@ -136,6 +138,16 @@ typedef struct {
         size_t frame_width;
         size_t frame_height;
     } video;
+#if RKLLM_ABI >= 131
+    struct {
+        float* audio_embed;
+        size_t n_audio_tokens;
+        size_t n_audio;
+        const char* audio_start;
+        const char* audio_end;
+        const char* audio_content;
+    } audio;
+#endif
 } RKLLMMultiModalInput;
 #else
 typedef struct {

@@ -92,8 +92,19 @@ RKLLM_SIZE(RKLLMParam, 184);
 RKLLM_AT(RKLLMParam, ignore_eos_token, 57);
 RKLLM_AT(RKLLMParam, is_async, 58);
 RKLLM_AT(RKLLMParam, extend_param, 60);
+#if RKLLM_ABI >= 131
+RKLLM_SIZE(RKLLMInput, 208);
+RKLLM_SIZE(RKLLMMultiModalInput, 192);
+RKLLM_AT(RKLLMMultiModalInput, audio.audio_embed, 144);
+RKLLM_AT(RKLLMMultiModalInput, audio.n_audio_tokens, 152);
+RKLLM_AT(RKLLMMultiModalInput, audio.n_audio, 160);
+RKLLM_AT(RKLLMMultiModalInput, audio.audio_start, 168);
+RKLLM_AT(RKLLMMultiModalInput, audio.audio_end, 176);
+RKLLM_AT(RKLLMMultiModalInput, audio.audio_content, 184);
+#else
 RKLLM_SIZE(RKLLMInput, 160);
 RKLLM_SIZE(RKLLMMultiModalInput, 144);
+#endif
 RKLLM_AT(RKLLMMultiModalInput, image.image_embed, 8);
 RKLLM_AT(RKLLMMultiModalInput, image.n_image_tokens, 16);
 RKLLM_AT(RKLLMMultiModalInput, image.n_image, 24);

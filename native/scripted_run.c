@@ -291,8 +291,25 @@ static void finish(Run* run) {
     sleep_until(now_ns() + ms_to_ns(script->return_ms), NULL);
 }
 
+#if RKLLM_ABI >= 131
+/* 1.3.1 copies the whole input, which has grown: behind the member that is meant there must be nothing but zeros. */
+static bool ends_in_zeros(const RKLLMInput* input) {
+    RKLLMInput copy;
+    memcpy(&copy, input, sizeof copy);
+    size_t used = copy.input_type == RKLLM_INPUT_PROMPT ? sizeof copy.prompt_input : sizeof copy.token_input;
+    if (copy.input_type == RKLLM_INPUT_MULTIMODAL) return true;
+    const unsigned char* bytes = (const unsigned char*)&copy;
+    for (size_t at = offsetof(RKLLMInput, prompt_input) + used; at < sizeof copy; at++)
+        if (bytes[at]) return false;
+    return true;
+}
+#endif
+
 static int play(Run* run, const RKLLMInput* input) {
     Context* context = run->context;
+#if RKLLM_ABI >= 131
+    if (!ends_in_zeros(input)) return misuse("the input is no 208 bytes that end in zeros");
+#endif
     if (!read_input(run, input)) return FAILED;
     bool found = choose_lora(run);
     record(run, input);

@@ -38,7 +38,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 def scripted_library(family: str) -> Path:
-    return ROOT / "build" / ("librkllmrt-scripted.so" if family == "1.3" else "librkllmrt-scripted-1.2.so")
+    return ROOT / "build" / f"librkllmrt-scripted{'' if family == '1.3' else f'-{family}'}.so"
 
 
 @pytest.fixture

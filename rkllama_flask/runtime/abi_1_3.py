@@ -71,9 +71,22 @@ class _Video(Structure):
     )
 
 
+class _Audio(Structure):
+    _fields_ = (
+        ("audio_embed", POINTER(c_float)),
+        ("n_audio_tokens", c_size_t),
+        ("n_audio", c_size_t),
+        ("audio_start", c_char_p),
+        ("audio_end", c_char_p),
+        ("audio_content", c_char_p),
+    )
+
+
 class RKLLMMultiModalInput(Structure):
-    _anonymous_ = ("image", "video")
-    _fields_ = (("prompt", c_char_p), ("image", _Image), ("video", _Video))
+    """1.3.1 added `audio`, and copies the whole input; 1.3.0 reads no further than `video`, so both get this one."""
+
+    _anonymous_ = ("image", "video", "audio")
+    _fields_ = (("prompt", c_char_p), ("image", _Image), ("video", _Video), ("audio", _Audio))
 
 
 class _Payload(Union):

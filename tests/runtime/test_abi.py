@@ -11,10 +11,10 @@ from rkllama_flask.runtime import abi, abi_1_2, abi_1_3
 from tests.serving import ROOT
 
 TABLES: dict[str, dict[str, Any]] = json.loads((ROOT / "tests/native/abi_tables.json").read_text())
-MODULES: dict[str, ModuleType] = {"1.2": abi_1_2, "1.3": abi_1_3}
+MODULES: dict[str, ModuleType] = {"1.2": abi_1_2, "1.3.1": abi_1_3}
 NOT_CALLED = {"RKLLMCrossAttnParam"}
 
-STRUCTURES = [(family, name) for family, table in TABLES.items() for name in table if name not in NOT_CALLED]
+STRUCTURES = [(family, name) for family in MODULES for name in TABLES[family] if name not in NOT_CALLED]
 
 
 def structure(family: str, name: str) -> type[ctypes.Structure]:
@@ -33,6 +33,15 @@ def test_each_field_lies_where_it_is_published(family: str, name: str) -> None:
         for field in TABLES[family][name]["fields"]
     }
     assert fields == TABLES[family][name]["fields"]
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES["1.3"]) - NOT_CALLED))
+def test_what_1_3_0_reads_lies_where_1_3_1_has_it(name: str) -> None:
+    older, newer = TABLES["1.3"][name], TABLES["1.3.1"][name]
+    assert {field: newer["fields"][field][0] for field in older["fields"]} == {
+        field: place[0] for field, place in older["fields"].items()
+    }
+    assert newer["size"] - older["size"] == (48 if name in ("RKLLMInput", "RKLLMMultiModalInput") else 0)
 
 
 @pytest.mark.parametrize("family", MODULES)

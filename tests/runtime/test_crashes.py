@@ -63,7 +63,7 @@ def test_after_a_failed_init_nothing_more_is_tried_where_it_would_crash(child: C
         RKLLM_GUESS_SECOND_INIT_CRASHES="0" if "1.2" in library_path.name else "1",
     )
     assert done.returncode == 0, done.stderr
-    expected = {True: ["ModelUnusable False"] * 3, False: ["ModelUnusable True", *["ProcessSpent True"] * 2]}
+    expected = {True: ["ContextTooLarge False"] * 3, False: ["ContextTooLarge True", *["ProcessSpent True"] * 2]}
     assert done.stdout.splitlines() == expected["1.2" in library_path.name]
 
 

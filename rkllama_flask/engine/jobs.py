@@ -103,6 +103,9 @@ class Steps(Protocol):
     def feed(self, text: str) -> bool:
         """More text of this run; whether it has said enough."""
 
+    def cut_by(self, stop: str) -> bool:
+        """Whether this stop string, which the model says next, cuts the answer; else it only ends the run."""
+
     def end(self) -> None:
         """The run is over: what follows is decided now."""
 

@@ -75,8 +75,7 @@ class CallsFirst:
                 self._ask_for_the_format(event)
             case Finished():  # nothing is left for the format
                 self._decided = True
-                self._held = []
-                return event
+                self._held.append(event)
         return _NOTHING_NEW
 
     def _ask_for_the_format(self, spent: Finished) -> None:

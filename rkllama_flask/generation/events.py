@@ -18,7 +18,7 @@ class Reasoning(NamedTuple):
 
 
 class ToolCallStarted(NamedTuple):
-    """A call begins; `index` counts the calls of one answer from 0."""
+    """A call begins, and its first arguments follow; `index` counts the calls of one answer from 0."""
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     id: str
@@ -27,6 +27,19 @@ class ToolCallStarted(NamedTuple):
 
 class ToolArguments(NamedTuple):
     """The next piece of a call's arguments; the pieces of one index join to the JSON text of one object."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    text: str
+
+
+class ToolCallFinished(NamedTuple):
+    """The call is whole: its arguments can't go on. What never gets this event is no call."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+class ToolCallCut(NamedTuple):
+    """The answer was cut within the call, so it is none; `text` is what the model wrote of it, marks included."""
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     text: str
@@ -68,7 +81,10 @@ class Timings(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The answer is whole. `stop_string` is the stop string that ended it, if one did."""
+    """The answer is over: cut by its token limit (`length`) or by a stop string of the client's (`stop`), or whole.
+
+    `stop_string` is the stop string that ended it, if one did.
+    """
 
     reason: FinishReason
     usage: Usage
@@ -98,5 +114,8 @@ class Ended(NamedTuple):
     first_token: int | None = None
 
 
-Content = Text | Reasoning | ToolCallStarted | ToolArguments | Finished
+WholeContent = Text | Reasoning | ToolCallStarted | ToolArguments | ToolCallFinished | Finished
+"""What an answer consists of once its calls are known to be whole."""
+
+Content = WholeContent | ToolCallCut
 Event = Content | Waiting

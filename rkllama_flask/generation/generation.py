@@ -1,6 +1,7 @@
 """One answer on its way out: the engine's pieces become text, thoughts and tool calls."""
 
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from rkllama_flask.engine.engine import Engine
@@ -14,7 +15,7 @@ from rkllama_flask.generation.events import (
     Reasoning,
     Text,
     Timings,
-    ToolCallStarted,
+    ToolCallFinished,
     Usage,
     Waiting,
 )
@@ -25,7 +26,8 @@ from rkllama_flask.generation.output.reasoning import ReasoningSplitter
 class Parser(Protocol):
     """A stage of the way out. `done` says that the answer is complete whatever the model would add.
 
-    After `finish`, `problem` says why the answer is not what was promised, None if it is.
+    After `finish`, `problem` says why the answer is not what was promised, None if it is. `cut` tells `finish` that the
+    model would have said more.
     """
 
     @property
@@ -36,14 +38,15 @@ class Parser(Protocol):
 
     def feed(self, text: str) -> list[Event]: ...
 
-    def finish(self) -> list[Event]: ...
+    def finish(self, *, cut: bool = False) -> list[Event]: ...
 
 
 class Generation(Following[Content]):
     """An iterator of events that ends with Finished. Raises RkllamaError out of `next()`; `close()` cancels.
 
     `unapplied` names request fields that this runtime could not honour; valid after the first event that isn't Waiting.
-    `prompt_tokens` is the prompt's exact count, None without a tokenizer: then only Finished has one.
+    `prompt_tokens` is the prompt's exact count, None without a tokenizer: then only Finished has one. `cutting_stops`
+    are the stop strings that cut an answer; any other is how the model ends its turn.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Generation(Following[Content]):
         splitter: ReasoningSplitter | None,
         parser: Parser | None,
         prompt_tokens: int | None,
+        cutting_stops: frozenset[str] = frozenset(),
         queue_timeout: float,
         on_end: OnEnd = nobody,
     ) -> None:
@@ -63,6 +67,7 @@ class Generation(Following[Content]):
         self._splitter = splitter
         self._parser = parser
         self.prompt_tokens = prompt_tokens
+        self._cutting_stops = cutting_stops
         self._begun = time.monotonic_ns()
         self._started: Started | None = None
         self._first_token: int | None = None
@@ -137,16 +142,19 @@ class Generation(Following[Content]):
     def _pass_on(self, events: list[Event]) -> None:
         for event in events:
             parsed = self._parser.feed(event.text) if self._parser and isinstance(event, Text) else [event]
-            self._called_tools |= any(isinstance(one, ToolCallStarted) for one in parsed)
-            self._ready.extend(parsed)
+            self._put(parsed)
+
+    def _put(self, events: Sequence[Event]) -> None:
+        self._called_tools |= any(isinstance(event, ToolCallFinished) for event in events)
+        self._ready.extend(events)
 
     def _end(self, result: RunResult) -> None:
+        cut = result.reason == "length" or result.stop_string in self._cutting_stops
         if self._splitter:
-            self._pass_on(list(self._splitter.finish()))
+            self._pass_on(list(self._splitter.finish(cut=cut)))
         if self._parser:
-            self._ready.extend(self._parser.finish())
-            self._called_tools |= any(isinstance(one, ToolCallStarted) for one in self._ready)
-        if self._parser and self._parser.problem and result.reason != "length":
+            self._put(self._parser.finish(cut=cut or self._job.finished_early))
+        if self._parser and self._parser.problem:
             self._unfit = AnswerUnfit(f"The model's answer is not what the schema asks for: {self._parser.problem}")
             return
         counted = result.prompt_tokens if self.prompt_tokens is None else self.prompt_tokens
@@ -169,8 +177,7 @@ class Generation(Following[Content]):
             prefill=result.prefill_ns,
             decode=result.decode_ns,
         )
-        # An answer cut off in the middle of a call says so: its arguments may lack something.
-        reason = "tool_calls" if self._called_tools and result.reason == "stop" else result.reason
+        reason = "tool_calls" if self._called_tools and not cut else result.reason  # a cut's own: there may be more
         self._finished = Finished(reason, usage, timings, result.stop_string)
         self._ready.append(self._finished)
         self._over = True

@@ -129,6 +129,7 @@ class Inference(Models):
             splitter=prompt.splitter,
             parser=prompt.parser,
             prompt_tokens=prompt.tokens,
+            cutting_stops=request.cutting_stops,
             queue_timeout=self._queue_timeout,
             on_end=self._observe(),
         )

@@ -15,7 +15,7 @@ from rkllama_flask.generation.guided.json_values import Script
 from rkllama_flask.generation.guided.thoughts import ThoughtsSlot
 from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.output.reasoning import ReasoningSplitter
-from rkllama_flask.generation.output.tool_calls import ToolCallParser
+from rkllama_flask.generation.output.tool_calls import OnlyCalls, ToolCallParser
 from rkllama_flask.generation.output.tool_dialects.dialects import Dialect, detect_dialect
 from rkllama_flask.generation.prompt.infill import infill
 from rkllama_flask.generation.prompt.openings import Openings, after_system, hash_of, opening
@@ -88,7 +88,7 @@ class Prompts:
         arguments = dict(request.template_arguments)
         prompt = template.render(messages, tools, thinking=thinking, arguments=arguments)
         thinks = template.thinking_is_prefilled(prompt)
-        splitter = ReasoningSplitter(open=thinks)
+        splitter = ReasoningSplitter(open=thinks, calls=_only_calls(request) if tools else None)
         written, tokens = self._encode(prompt, request.model, tokenizer, context=request.context)
         built = BuiltPrompt(written, tokens, splitter, parser)
         if script is not None:
@@ -99,7 +99,7 @@ class Prompts:
 
             behind = continuing(prompt, encode, tokenizer)
             thoughts_open = thinks if may_think else None
-            built = _in_steps(built, script, behind, text_limit=_text_limit(request), thoughts_open=thoughts_open)
+            built = _in_steps(built, script, behind, request, thoughts_open=thoughts_open)
         rest = after_system(request.messages)
         if request.context or not rest:
             return built
@@ -164,7 +164,7 @@ class Prompts:
             encode = _behind(request.prompt, tokenizer)
         parser = _json_output(request)
         built = BuiltPrompt(*encode(()), None, parser)
-        return _in_steps(built, parser.script, encode, text_limit=_text_limit(request)) if parser else built
+        return _in_steps(built, parser.script, encode, request) if parser else built
 
     @staticmethod
     def _encode(
@@ -210,6 +210,12 @@ def _tool_parser(
     return (CheckedCalls(parser, checkers) if checkers else parser), None
 
 
+def _only_calls(request: GenerationRequest) -> Callable[[], OnlyCalls]:
+    """What tells calls at the end of thoughts."""
+    tools, choice = request.tools, request.tool_choice
+    return lambda: OnlyCalls(ToolCallParser.for_request(tools, choice))
+
+
 def _behind(ids: Sequence[int], tokenizer: Tokenizer | None) -> Encode:
     """Puts what is written of an answer behind a prompt of token ids."""
 
@@ -237,8 +243,8 @@ def _in_steps(
     built: BuiltPrompt,
     script: Callable[[Written], Script],
     encode: Encode,
+    request: GenerationRequest,
     *,
-    text_limit: int | None,
     thoughts_open: bool | None = None,
 ) -> BuiltPrompt:
     """The prompt of an answer that a script writes with the model, behind thoughts if `thoughts_open` is no None."""
@@ -250,7 +256,8 @@ def _in_steps(
         yield from script(written)
 
     try:
-        steps = Filling(whole(), written, encode, text_limit=text_limit)
+        stops = request.cutting_stops
+        steps = Filling(whole(), written, encode, text_limit=_text_limit(request), cutting_stops=stops)
     except AnswerUnfit as error:  # no model has been asked yet: it is the schema's fault
         raise InvalidRequest(f"The JSON Schema can't be used: {error.message}") from error
     assert steps.step is not None

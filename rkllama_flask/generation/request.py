@@ -96,3 +96,8 @@ class GenerationRequest:
     use_cache: str | None = None
     client: str = ""
     timeout: float | None = None
+
+    @property
+    def cutting_stops(self) -> frozenset[str]:
+        """The stop strings that cut the answer; those of the model's own files are how it ends its turn."""
+        return frozenset(self.stop) - frozenset(self.model.modelfile.stop)

@@ -15,7 +15,7 @@ Model = Callable[..., ModelSpec]
 
 
 class Listed:
-    """Steps with these prompts. All that the model says is sent, `between` after each run, and "." ends one."""
+    """Steps with these prompts. All that the model says is sent, `between` after each run, "." ends one, CUT all."""
 
     def __init__(
         self, *prompts: str, between: str = "|", limits: Sequence[int | None] = (), again: bool = False
@@ -40,6 +40,9 @@ class Listed:
         said, stop, _ = text.partition(".")
         self._unsent += said
         return bool(stop)
+
+    def cut_by(self, stop: str) -> bool:
+        return stop == "CUT"
 
     def end(self) -> None:
         self.threads.add(threading.get_ident())
@@ -106,6 +109,22 @@ def test_a_stop_string_and_an_end_of_text_end_a_run_and_not_the_answer(engine: E
     spec = model(eos_token_ids=frozenset({2}))
     text, result = read(submitted(engine, spec, steps, stop=("STOP",), max_tokens=100))
     assert (text, result.reason, result.stop_string) == ("a |two|", "stop", None)
+
+
+def test_a_stop_string_that_cuts_a_value_ends_the_answer_there(engine: Engine, model: Model) -> None:
+    for said in ("a%20CUT%20b", "a%20CUT"):
+        steps = Listed(f"<<script text={said}>>", "<<script text=two>>")
+        text, result = read(submitted(engine, model(), steps, stop=("STOP", "CUT")))
+        assert (text, result.reason, result.stop_string) == ("a ", "stop", "CUT")
+    steps = Listed("<<script text=a.CUT>>", "<<script text=two>>")  # behind what was wanted it is nobody's
+    assert read(submitted(engine, model(), steps, stop=("CUT",)))[0] == "a|two|"
+
+
+def test_a_limit_within_a_character_lets_out_nothing_of_it(engine: Engine, model: Model) -> None:
+    face = "<<script text=%F0%9F%98%80%F0%9F%98%80 split=single>>"
+    for limit in range(1, 9):
+        text, result = read(submitted(engine, model(), Listed(face, between=""), max_tokens=limit))
+        assert (text, result.reason) == ("😀" * (limit // 4), "length")
 
 
 def test_a_cancelled_answer_ends_in_its_run_and_the_next_job_is_whole(engine: Engine, model: Model) -> None:

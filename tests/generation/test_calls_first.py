@@ -7,12 +7,21 @@ from typing import Any
 import pytest
 
 from rkllama_flask.generation.calls_first import CallsFirst
-from rkllama_flask.generation.events import Reasoning, Text, Timings, ToolArguments, ToolCallStarted, Usage, Waiting
+from rkllama_flask.generation.events import (
+    Reasoning,
+    Text,
+    Timings,
+    ToolArguments,
+    ToolCallFinished,
+    ToolCallStarted,
+    Usage,
+    Waiting,
+)
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Tool
 from tests.api.stub import StubGeneration, finished, make_model
 
 ASKED = GenerationRequest(model=make_model("tiny"), messages=(), tools=(Tool("f"),), format=JsonFormat())
-CALL = (ToolCallStarted(0, "call_a", "f"), ToolArguments(0, "{}"), finished("tool_calls"))
+CALL = (ToolCallStarted(0, "call_a", "f"), ToolArguments(0, "{}"), ToolCallFinished(0), finished("tool_calls"))
 JSON = (Text('{"a"'), Text(": 1}"), finished())
 
 
@@ -88,7 +97,7 @@ def test_the_limit_is_that_of_both_runs() -> None:
     list(CallsFirst(model, replace(ASKED, max_tokens=20)))
     assert [request.max_tokens for request in model.requests] == [20, 13]
     cut = Model((Text("Well, "), finished("length")))
-    assert cut.answer() == [finished("length")]
+    assert cut.answer() == [Text("Well, "), finished("length")]
 
 
 def test_a_reader_may_look_for_its_client_while_text_is_held() -> None:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 from tests.hosts.test_hosts import chat
 from tests.serving import Server
 
@@ -74,3 +76,26 @@ def test_an_answer_that_is_not_what_the_schema_asks_for_is_an_error_and_no_succe
     reply = scripted.post("/v1/chat/completions", body)
     assert reply.status_code == 500
     assert reply.json()["error"]["code"] == "answer_unfit"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"<think>\nI need the weather.\n{CALL.partition(chr(10))[2]}",
+        f"◁think▷I need the weather.◁/think▷{CALL.partition(chr(10))[2]}",
+        '<think>\nI need the weather.\n</think>\n\nget_weather(place="Łódź")',
+    ],
+)
+def test_a_call_is_found_behind_thoughts_however_they_end(scripted: Server, said: str) -> None:
+    choice = scripted.post("/v1/chat/completions", chat(played(said), tools=TOOLS)).json()["choices"][0]
+    assert choice["message"]["reasoning_content"] == "I need the weather."
+    assert choice["message"]["content"] is None
+    [call] = choice["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"place": "Łódź"}
+    assert choice["finish_reason"] == "tool_calls"
+
+
+def test_a_call_of_a_function_that_is_not_on_offer_stays_text(scripted: Server) -> None:
+    said = CALL.replace("get_weather", "get_wether")
+    choice = scripted.post("/v1/chat/completions", chat(played(said), tools=TOOLS)).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (said, "stop")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest
-from rkllama_flask.generation.events import ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import ToolArguments, ToolCallFinished, ToolCallStarted
 from rkllama_flask.generation.guided.filling import Filling
 from rkllama_flask.generation.guided.forced_calls import CheckedCalls, ForcedCall, checkers_of, parameters_of
 from rkllama_flask.generation.guided.written import Written
@@ -41,9 +41,10 @@ def called(say, choice=REQUIRED, *, dialect=HERMES, tools=TOOLS, parallel=False)
     for event in [event for letter in text for event in parser.feed(letter)] + parser.finish():
         if isinstance(event, ToolCallStarted):
             calls.append([event.name, ""])
-        else:
-            assert isinstance(event, ToolArguments)
+        elif isinstance(event, ToolArguments):
             calls[event.index][1] += event.text
+        else:
+            assert isinstance(event, ToolCallFinished)
     assert parser.problem is None
     return [(name, json.loads(arguments)) for name, arguments in calls], prompts
 

@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from rkllama_flask.generation.events import Reasoning, Text
 from rkllama_flask.generation.output.reasoning import TAGS, ReasoningSplitter
+from rkllama_flask.generation.output.tool_calls import OnlyCalls, ToolCallParser
+from rkllama_flask.generation.request import Tool
+from tests.generation.pieces import every_cut
 
 
 def split(pieces, *, open=False):
@@ -100,3 +103,53 @@ def test_however_the_text_is_cut_the_same_comes_out(text, open, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     assert split(pieces, open=open) == split([text], open=open) == split(list(text), open=open)
+
+
+TOOLS = [Tool("get", parameters={"type": "object", "properties": {"key": {"type": "string"}}})]
+CALL = '<tool_call>\n{"name": "get", "arguments": {"key": "v"}}\n</tool_call>'
+
+
+def thought(pieces, *, cut=False):
+    """(thoughts, answer) where functions are on offer and the prompt has opened the thoughts."""
+    splitter = ReasoningSplitter(open=True, calls=lambda: OnlyCalls(ToolCallParser(TOOLS)))
+    events = [event for piece in pieces for event in splitter.feed(piece)] + splitter.finish(cut=cut)
+    texts = ["".join(event.text for event in events if isinstance(event, kind)) for kind in (Reasoning, Text)]
+    return tuple(texts)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        CALL,
+        f"{CALL}\n{CALL}\n",
+        "<tool_call>\n<function=get>\n<parameter=key>\nv\n</parameter>\n</function>\n</tool_call>",
+        '[TOOL_CALLS]get[ARGS]{"key": "v"}',
+        CALL.removesuffix("</tool_call>"),
+    ],
+)
+def test_whole_calls_at_the_end_of_thoughts_that_were_never_closed_are_the_answer(calls):
+    text = f"I need the key.\n{calls}"
+    for pieces in (*every_cut(text), list(text)):
+        assert thought(pieces) == ("I need the key.", calls)
+    assert thought([calls]) == ("", calls)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{CALL}\nOr maybe not.",
+        f"I could write {CALL} and see.",
+        CALL[:-20],
+        CALL.replace("get", "got"),
+        "A <tool_call> is what I need",
+        "Hm. <tool_c",
+    ],
+)
+def test_what_is_not_nothing_but_whole_calls_stays_a_thought(text):
+    for pieces in (*every_cut(text), list(text)):
+        assert thought(pieces) == (text, "")
+
+
+def test_thoughts_that_were_cut_or_closed_behind_a_call_stay_thoughts():
+    assert thought([f"Hm.\n{CALL}"], cut=True) == (f"Hm.\n{CALL}", "")
+    assert thought([*f"Hm.\n{CALL}\n</think>Yes."]) == (f"Hm.\n{CALL}", "Yes.")

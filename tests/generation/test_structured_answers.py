@@ -114,10 +114,30 @@ def test_several_choices_are_each_valid(scripted: Server) -> None:
     assert [json.loads("".join(texts(found, index))) for index in (0, 1)] == [VALUE, VALUE]
 
 
-def test_a_stop_string_ends_the_value_in_which_the_model_says_it(scripted: Server) -> None:
+def test_a_stop_string_within_a_value_cuts_the_answer_there(scripted: Server) -> None:
     body = asked({key("one STOP two"): {"type": "string"}, AGE: {"type": "integer"}}, stop=["STOP"])
-    content = scripted.post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"]
-    assert list(json.loads(content).values()) == ["one ", 31]
+    choice = scripted.post("/v1/chat/completions", body).json()["choices"][0]
+    assert choice["message"]["content"].endswith('"one ')
+    assert choice["finish_reason"] == "stop"
+
+
+def test_a_stop_string_behind_a_value_is_nobodys(scripted: Server) -> None:
+    words = {key('one" STOP'): {"type": "string"}, key(" 31 STOP"): {"type": "integer"}, COLOUR: {"enum": ["a", "b"]}}
+    content = scripted.post("/v1/chat/completions", asked(words, stop=["STOP", "\n"])).json()["choices"][0]["message"]
+    assert list(json.loads(content["content"]).values())[:2] == ["one", 31]
+
+
+@pytest.mark.parametrize(
+    ("said", "schema", "stop"),
+    [(" 123", {"type": "integer"}, "3"), ("reddish", {"enum": ["red", "reddish"]}, "dish"), ('a"', {}, '"')],
+)
+def test_what_a_stop_string_cuts_of_a_number_or_a_choice_is_not_taken_for_the_whole(
+    scripted: Server, said: str, schema: Any, stop: str
+) -> None:
+    choice = scripted.post("/v1/chat/completions", asked({key(said): schema}, stop=[stop])).json()["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(choice["message"]["content"])
 
 
 def test_a_value_that_can_not_be_had_is_an_error_whole_and_streamed(scripted: Server) -> None:

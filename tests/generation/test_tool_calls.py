@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkllama_flask.errors import InvalidRequest
-from rkllama_flask.generation.events import Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import Text, ToolArguments, ToolCallFinished, ToolCallStarted
 from rkllama_flask.generation.output.tool_calls import ToolCallParser
 from rkllama_flask.generation.output.tool_dialects.dialects import detect_dialect
 from rkllama_flask.generation.request import Tool, ToolChoice
@@ -85,21 +85,25 @@ def parsed(pieces, **options):
 
 
 def collected(events):
-    text, calls, ids = "", [], set()
+    text, calls, ids, finished = "", [], set(), 0
     for event in events:
         if isinstance(event, Text):
             assert event.text
             text += event.text
         elif isinstance(event, ToolCallStarted):
             assert event.index == len(calls)
+            assert event.index == finished
             assert re.fullmatch(r"call_[\w-]{24}", event.id)
             ids.add(event.id)
             calls.append([event.name, ""])
+        elif isinstance(event, ToolCallFinished):
+            assert event.index == finished
+            finished += 1
         else:
             assert isinstance(event, ToolArguments)
             assert event.index == len(calls) - 1
             calls[-1][1] += event.text
-    assert len(ids) == len(calls)
+    assert len(ids) == len(calls) == finished
     calls = [(name, json.loads(arguments)) for name, arguments in calls]
     assert all(isinstance(arguments, dict) for _, arguments in calls)
     return text, calls
@@ -286,7 +290,7 @@ def test_arguments_stream_as_they_come():
     assert (started.index, started.name) == (0, "get")
     assert first == ToolArguments(0, '{"key": "one')
     assert parser.feed(" two") == [ToolArguments(0, " two")]
-    assert parser.feed('"}') == [ToolArguments(0, '"}')]
+    assert parser.feed('"}') == [ToolArguments(0, '"}'), ToolCallFinished(0)]
     assert parser.feed("}\n</tool_call>") == []
     assert parser.finish() == []
 
@@ -324,6 +328,48 @@ def test_python_arguments_without_a_name_get_the_names_of_the_schema():
         "",
         [("get_weather", {"city": "Paris", "days": 3, "where": {}}), ("now", {"argument1": 1})],
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ('get_weather(city="Paris", days=3)', [("get_weather", {"city": "Paris", "days": 3})]),
+        ("  now()  \n", [("now", {})]),
+        ("get('v')\nnow()", [("get", {"key": "v"}), ("now", {})]),
+        (
+            "get_weather(city='x', where={'a': [True, None, \"b)\"]})",
+            [("get_weather", {"city": "x", "where": {"a": [True, None, "b)"]}})],
+        ),
+    ],
+)
+def test_a_call_alone_on_its_line_needs_no_mark(text, calls):
+    for pieces in every_cut(text):
+        assert parsed(pieces) == ("", calls)
+    assert parsed([f"I will look.\n\n{text}"])[1] == calls
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "get_weather(city, days) tells the weather.",
+        "get_weather(city, days)",
+        "get_weather(city: str, days: int)",
+        "get_weather(the city that you want)",
+        "get_weather(city='Paris'",
+        "I call now().",
+        "* now()",
+        "now() or later",
+        "`now()`",
+        "now",
+        "nowhere()",
+        "later()",
+        "So:\n```python\nnow()\nget('v')\n```\nDone.",
+        "~ ```\n now",
+    ],
+)
+def test_a_line_that_is_not_beyond_doubt_a_call_is_text(text):
+    for pieces in (*every_cut(text), list(text)):
+        assert parsed(pieces) == (text, [])
 
 
 def test_no_tool_choice_means_no_calls():

@@ -4,10 +4,15 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rkllama_flask.errors import RkllamaError
-from rkllama_flask.generation.events import Finished, Reasoning, Text, ToolArguments, ToolCallStarted
-
-Content = Text | Reasoning | ToolCallStarted | ToolArguments | Finished
+from rkllama_flask.generation.events import (
+    Finished,
+    Reasoning,
+    Text,
+    ToolArguments,
+    ToolCallFinished,
+    ToolCallStarted,
+    WholeContent,
+)
 
 BlockEvent = dict[str, Any]
 """`content_block_start`, `content_block_delta` or `content_block_stop`, as it is sent."""
@@ -26,8 +31,8 @@ class ContentBlocks:
         self._index = -1
         self._space = ""
 
-    def read(self, event: Content) -> list[BlockEvent]:
-        """What `event` adds; Finished closes the last block."""
+    def read(self, event: WholeContent) -> list[BlockEvent]:
+        """What `event` adds; the end of a call and Finished close the last block."""
         match event:
             case Text(text):
                 return self._read_text(text)
@@ -38,7 +43,7 @@ class ContentBlocks:
                 return self._start("tool_use", use)
             case ToolArguments(_, text):
                 return [self._delta("input_json_delta", partial_json=text)]
-            case Finished():
+            case ToolCallFinished() | Finished():
                 return self._stop()
 
     def _read_text(self, text: str) -> list[BlockEvent]:
@@ -74,7 +79,7 @@ class ContentBlocks:
 
 
 def assemble(events: Iterable[BlockEvent]) -> list[dict[str, Any]]:
-    """The whole blocks that these events build. Raises RkllamaError for a call whose input is no JSON object."""
+    """The whole blocks that these events build."""
     blocks: list[dict[str, Any]] = []
     pieces: list[str] = []
     for event in events:
@@ -90,13 +95,7 @@ def assemble(events: Iterable[BlockEvent]) -> list[dict[str, Any]]:
 
 
 def _fill(block: dict[str, Any], text: str) -> None:
-    if block["type"] != "tool_use":
+    if block["type"] == "tool_use":
+        block["input"] = json.loads(text)
+    else:
         block[block["type"]] = text
-        return
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise RkllamaError(f"The model called '{block['name']}' with an input that is no JSON object.")
-    block["input"] = value

@@ -5,10 +5,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rkllama_flask.api.anthropic.content import Content, ContentBlocks
+from rkllama_flask.api.anthropic.content import ContentBlocks
 from rkllama_flask.api.anthropic.errors import dialect
 from rkllama_flask.errors import RkllamaError
-from rkllama_flask.generation.events import Finished, Usage
+from rkllama_flask.generation.events import Finished, Usage, WholeContent
 from rkllama_flask.generation.request import GenerationRequest
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
@@ -59,7 +59,10 @@ class Head(NamedTuple):
 
 
 class MessageEvents:
-    """The stream of `POST /v1/messages`. A `ping` may come at any time, but nothing before `message_start`."""
+    """The stream of `POST /v1/messages`. A `ping` may come at any time, but nothing before `message_start`.
+
+    A call comes whole: clients of this API complete by themselves the JSON of an input that breaks off.
+    """
 
     content_type = "text/event-stream; charset=utf-8"
 
@@ -70,7 +73,7 @@ class MessageEvents:
         self._begun = False
         self.heartbeat = _event({"type": "ping"})
 
-    def frame(self, event: Content, /) -> bytes:
+    def frame(self, event: WholeContent, /) -> bytes:
         opening = self.begin()
         content = b"".join(_event(one) for one in self._blocks.read(event))
         return opening + content + (self._end(event) if isinstance(event, Finished) else b"")

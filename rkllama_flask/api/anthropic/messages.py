@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from rkllama_flask.api.anthropic.content import Content, ContentBlocks, assemble
+from rkllama_flask.api.anthropic.content import ContentBlocks, assemble
 from rkllama_flask.api.anthropic.errors import ThreadUnsupported
 from rkllama_flask.api.anthropic.framing import Head, MessageEvents
 from rkllama_flask.api.anthropic.neutral import (
@@ -23,8 +23,9 @@ from rkllama_flask.api.openapi.views import accepts, returns
 from rkllama_flask.api.web.body import read_json
 from rkllama_flask.api.web.context import client_name, services
 from rkllama_flask.api.web.streaming import Events, collect, stream, unapplied_header
-from rkllama_flask.generation.events import Finished
+from rkllama_flask.generation.events import Finished, WholeContent
 from rkllama_flask.generation.request import GenerationRequest
+from rkllama_flask.generation.whole_calls import WholeCalls
 
 _messages = MessagesSchema()
 _count = CountSchema()
@@ -43,7 +44,7 @@ def create_message() -> Response:
     head = Head.of(request)
     blocks = ContentBlocks(thoughts=shows_thoughts(fields))
     generation = services().inference.generate(request)
-    answer: Events[Content] = generation
+    answer: Events[WholeContent] = WholeCalls(generation)
     if fields["stream"]:
         framing = MessageEvents(head, blocks, input_tokens=generation.prompt_tokens or 0)
         return stream(answer, framing, unapplied=unapplied)
@@ -52,7 +53,7 @@ def create_message() -> Response:
     finished = events[-1]
     assert isinstance(finished, Finished)
     response = jsonify(head.whole(content, finished))
-    response.headers.update(unapplied_header((*unapplied, *generation.unapplied)))
+    response.headers.update(unapplied_header((*unapplied, *answer.unapplied)))
     return response
 
 

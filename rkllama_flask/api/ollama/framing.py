@@ -3,12 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from rkllama_flask.api.ollama.durations import utc_now
 from rkllama_flask.api.ollama.errors import dialect
 from rkllama_flask.errors import RkllamaError
-from rkllama_flask.generation.events import Content, Finished, Reasoning, Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import Finished, Reasoning, Text, ToolArguments, ToolCallStarted, WholeContent
 
 Fields = dict[str, Any]
 Shape = Callable[[str, str, Sequence[Fields]], Fields]
@@ -55,22 +55,24 @@ class AnswerLines:
     def begin(self) -> bytes:
         return self.heartbeat
 
-    def frame(self, event: Content, /) -> bytes:
+    def frame(self, event: WholeContent, /) -> bytes:
         match event:
             case Text(text):
                 self._text.append(text)
-                return self._whole_calls() + self._piece(text)
+                return self._piece(text)
             case Reasoning(text):
-                return self._whole_calls() + self._piece(thinking=text)
+                return self._piece(thinking=text)
             case ToolCallStarted():
-                return self._whole_calls(event)
-            case ToolArguments(_, text):
-                self._calls.add(text)
+                self._calls.begin(event)
                 return b""
+            case ToolArguments(_, text):
+                return self._piece(calls=[self._calls.whole(text)])
             case Finished():
-                return self._whole_calls() + line(self._head(self._shape("", "", ())) | self._end(event))
+                return line(self._head(self._shape("", "", ())) | self._end(event))
+            case _:
+                return b""
 
-    def whole(self, events: Iterable[Content]) -> Fields:
+    def whole(self, events: Iterable[WholeContent]) -> Fields:
         """The one object of an answer that isn't streamed."""
         thoughts: list[str] = []
         calls: list[Fields] = []
@@ -82,11 +84,10 @@ class AnswerLines:
                 case Reasoning(text):
                     thoughts.append(text)
                 case ToolCallStarted():
-                    calls += self._calls.take(event)
+                    self._calls.begin(event)
                 case ToolArguments(_, text):
-                    self._calls.add(text)
+                    calls.append(self._calls.whole(text))
                 case Finished():
-                    calls += self._calls.take()
                     said = self._shape("".join(self._text), "".join(thoughts), calls)
                     body = self._head(said) | self._end(event)
         return body
@@ -98,10 +99,6 @@ class AnswerLines:
     def _piece(self, text: str = "", thinking: str = "", calls: Sequence[Fields] = ()) -> bytes:
         return line(self._head(self._shape(text, thinking, calls)) | {"done": False})
 
-    def _whole_calls(self, next_call: ToolCallStarted | None = None) -> bytes:
-        calls = self._calls.take(next_call)
-        return self._piece(calls=calls) if calls else b""
-
     def _head(self, said: Fields) -> Fields:
         return {"model": self._model, "created_at": utc_now()} | said
 
@@ -111,28 +108,19 @@ class AnswerLines:
 
 
 class _Calls:
-    """Tool calls on their way in: they leave whole, arguments as an object, numbered from 0."""
+    """Tool calls, arguments as an object, numbered from 0."""
 
     def __init__(self) -> None:
         self._open: ToolCallStarted | None = None
-        self._arguments = ""
-        self._count = 0
 
-    def add(self, arguments: str) -> None:
-        self._arguments += arguments
+    def begin(self, call: ToolCallStarted) -> None:
+        self._open = call
 
-    def take(self, following: ToolCallStarted | None = None) -> list[Fields]:
-        """The open call, which is whole now; none if a limit cut it in two. `following` is open afterwards."""
-        call, arguments = self._open, self._arguments
-        self._open, self._arguments = following, ""
-        try:
-            value = json.loads(arguments or "{}", parse_constant=_no_json)
-        except ValueError:
-            return []
-        if call is None or not isinstance(value, dict):
-            return []
-        self._count += 1
-        return [{"id": call.id, "function": {"index": self._count - 1, "name": call.name, "arguments": value}}]
+    def whole(self, arguments: str) -> Fields:
+        """The call that has begun, with its arguments."""
+        assert self._open is not None
+        function = {"index": self._open.index, "name": self._open.name, "arguments": json.loads(arguments)}
+        return {"id": self._open.id, "function": function}
 
 
 def figures(finished: Finished, *, begun: int) -> Fields:
@@ -162,7 +150,3 @@ def figures(finished: Finished, *, begun: int) -> Fields:
 
 def _unless_empty(**fields: Any) -> Fields:
     return {name: value for name, value in fields.items() if value}
-
-
-def _no_json(name: str) -> NoReturn:
-    raise ValueError(name)

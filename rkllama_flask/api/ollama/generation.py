@@ -21,9 +21,10 @@ from rkllama_flask.api.web.context import client_name, services
 from rkllama_flask.api.web.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
-from rkllama_flask.generation.events import Content
+from rkllama_flask.generation.events import Content, WholeContent
 from rkllama_flask.generation.inference import Inference
 from rkllama_flask.generation.request import UNLIMITED, GenerationRequest, Message
+from rkllama_flask.generation.whole_calls import WholeCalls
 
 _generate = GenerateSchema()
 _chat = ChatSchema()
@@ -142,9 +143,10 @@ def _answer(ask: _Ask, request: GenerationRequest, *, with_context: bool = False
     ending = _context(services().inference, request, events) if with_context else None
     heartbeat = services().settings.ndjson_heartbeat
     lines = AnswerLines(ask.name, ask.shape, begun=ask.begun, ending=ending, heartbeat=heartbeat)
+    answer: Events[WholeContent] = WholeCalls(events)
     if ask.fields["stream"]:
-        return stream(events, lines, unapplied=ask.unapplied)
-    response = jsonify(lines.whole(collect(events)))
+        return stream(answer, lines, unapplied=ask.unapplied)
+    response = jsonify(lines.whole(collect(answer)))
     response.headers.update(unapplied_header((*ask.unapplied, *events.unapplied)))
     return response
 

@@ -11,6 +11,7 @@ from rkllama_flask.generation.events import (
     Reasoning,
     Text,
     ToolArguments,
+    ToolCallCut,
     ToolCallStarted,
     Usage,
     Waiting,
@@ -92,6 +93,9 @@ class Choice:
                 self.calls.append(Call(call_id, name))
             case ToolArguments(index, text):
                 self.calls[index].arguments += text
+            case ToolCallCut(index, text):
+                del self.calls[index]
+                self.text += text
             case Finished():
                 self.finished = event
 

@@ -16,7 +16,16 @@ from rkllama_flask.api.openai.errors import dialect
 from rkllama_flask.api.openai.usage import render_timings, render_usage
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import RkllamaError
-from rkllama_flask.generation.events import Content, Finished, Reasoning, Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import (
+    Content,
+    Finished,
+    Reasoning,
+    Text,
+    ToolArguments,
+    ToolCallCut,
+    ToolCallFinished,
+    ToolCallStarted,
+)
 
 _HOLE = "\0text\0"
 
@@ -144,6 +153,8 @@ class ChatChunks(_Chunks):
                 return self._fill(
                     index, f"call {call}", text, lambda hole: self._call(index, call, {"arguments": hole})
                 )
+            case ToolCallFinished() | ToolCallCut():  # what was sent of a cut one stays JSON that nobody can read
+                return b""
             case Finished():
                 reason = finish_reason(event, by_functions=self._by_functions)
                 return self._chunk(_delta(index, {}, reason), **self._timings(event)) + self._end(event)

@@ -24,8 +24,9 @@ from rkllama_flask.api.web.body import read_json
 from rkllama_flask.api.web.context import client_name, services
 from rkllama_flask.api.web.streaming import Events, collect, stream, unapplied_header
 from rkllama_flask.errors import UnsupportedRequest
-from rkllama_flask.generation.events import Content, Finished
+from rkllama_flask.generation.events import Content, Finished, WholeContent
 from rkllama_flask.generation.request import GenerationRequest, Message
+from rkllama_flask.generation.whole_calls import WholeCalls
 
 _schema = ResponseSchema()
 _NAMES = {"messages": "input", "response_format": "text.format"}
@@ -55,7 +56,8 @@ def create_response() -> Response:
         generation: Events[Content] = services().inference.generate(request)
         if fields["stream"]:
             return stream(generation, ResponseEvents(head, items), unapplied=unapplied)
-        events = collect(generation)
+        answer: Events[WholeContent] = WholeCalls(generation)
+        events = collect(answer)
     for event in events:
         items.read(event)
     finished = events[-1]

@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from rkllama_flask.generation.events import Content, Finished, Reasoning, Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import (
+    Content,
+    Finished,
+    Reasoning,
+    Text,
+    ToolArguments,
+    ToolCallCut,
+    ToolCallFinished,
+    ToolCallStarted,
+)
 
 Item = dict[str, Any]
 ItemEvent = dict[str, Any]
@@ -18,7 +27,8 @@ class OutputItems:
     """Turns an answer's events into items; one is open at a time. `items` are those that have begun, in order.
 
     White space alone is no message, for models like to put some between thoughts and calls; but an answer that has
-    nothing else ends with one. `namespaces` are those of functions by their full names.
+    nothing else ends with one. A call that was cut is an item that stays `incomplete`: its arguments are never done.
+    `namespaces` are those of functions by their full names.
     """
 
     def __init__(self, namespaces: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -39,6 +49,8 @@ class OutputItems:
                 return self._begin_call(call_id, name)
             case ToolArguments(_, text):
                 return self._delta("function_call", text)
+            case ToolCallFinished() | ToolCallCut():
+                return self.close("incomplete" if isinstance(event, ToolCallCut) else "completed")
             case Finished():
                 silent = not any(item["type"] in ("message", "function_call") for item in self.items)
                 nothing = self._grow("message", self._space) if silent else []
@@ -70,8 +82,9 @@ class OutputItems:
                 ]
             case "function_call":
                 item["arguments"] = self._text
-                done = {"type": "response.function_call_arguments.done", **place}
-                closing = [{**done, "name": item["name"], "arguments": self._text}]
+                if status == "completed":
+                    done = {"type": "response.function_call_arguments.done", **place}
+                    closing = [{**done, "name": item["name"], "arguments": self._text}]
         item["status"] = status
         index = place["output_index"]
         return [*closing, {"type": "response.output_item.done", "output_index": index, "item": dict(item)}]

@@ -33,10 +33,9 @@ def open_answer(model: Loaded, job: Generate) -> OpenAnswer:
 class SteppedAnswer:
     """Counterpart of Answer for a job with steps, with the same facts when it is over.
 
-    A stop string, like the end of the text, ends the run in which the model says it, not the answer.
+    A stop string, like the end of the text, ends the run in which the model says it; the answer too where the steps say
+    that it cuts a value in two. What was cut is sent as far as it was decided, and nothing is added to it.
     """
-
-    stop_string: str | None = None
 
     def __init__(self, job: Generate, steps: Steps, *, abort: Callable[[], None], limit_here: bool) -> None:
         self.abort = abort
@@ -48,6 +47,7 @@ class SteppedAnswer:
         self._cut_tokens = 0  # of a run that was cut off: the steps don't know of them
         self._unsent_tokens = 0
         self.end: End | None = None
+        self.stop_string: str | None = None
         self.first_token_at: int | None = None
 
     @property
@@ -83,6 +83,15 @@ class SteppedAnswer:
         enough = bool(text) and self._steps.feed(text)
         self._send()
         return enough
+
+    def ends_with(self, text: str, stop: str | None) -> bool:
+        """Text that the model says in a run, up to a stop string if it says one; whether that is enough."""
+        enough = self.send(text)
+        if stop is None or enough:
+            return enough
+        if self._steps.cut_by(stop):
+            self.end, self.stop_string = "stop", stop
+        return True
 
     def count_token(self) -> bool:
         """One more token has been generated; whether the whole answer ends with it."""
@@ -122,9 +131,12 @@ class SteppedAnswer:
         self._worked += 0 if only else statistics.prefill_tokens or 0
         self._cut_tokens = run.tokens
         if not self._is_over():
-            run.close()
-            cut = run.tokens == left or (step.too_long and run.tokens == step.max_tokens)
-            if not run.enough and (cut or _is_full(model, step, statistics, run.tokens)):
+            full = _is_full(model, step, statistics, run.tokens)
+            run.close(cut=full or run.tokens == run.limit)
+            if self.end is not None:
+                return statistics
+            too_long = run.tokens == left or (step.too_long and run.tokens == step.max_tokens)
+            if not run.enough and (too_long or full):
                 self.end = "length"
             else:
                 self._worked += run.tokens
@@ -172,17 +184,17 @@ class _Run:
         self.tokens += 1
         ended = self._answer.count_token()
         if data:
-            text, stop = self._stops.feed(self._decoder.feed(data))
-            self.enough = self._answer.send(text) or stop is not None
+            self.enough = self._answer.ends_with(*self._stops.feed(self._decoder.feed(data)))
         self._over = ended or self.enough or self.tokens == self.limit
         if ended or self.enough or (self._over and self._limit_here):
             self._answer.abort()
 
-    def close(self) -> None:
-        """Hand over what was held back."""
-        if not self.enough:
-            text, stop = self._stops.feed(self._decoder.finish())
-            self.enough = self._answer.send(text + self._stops.flush()) or stop is not None
+    def close(self, *, cut: bool) -> None:
+        """Hand over what was held back; where a limit `cut` the run the beginning of a character is no text."""
+        if self.enough:
+            return
+        text, stop = ("", None) if cut else self._stops.feed(self._decoder.finish())
+        self.enough = self._answer.ends_with(text + self._stops.flush(), stop)
 
 
 def _is_full(model: Loaded, step: Step, statistics: RunStatistics, tokens: int) -> bool:

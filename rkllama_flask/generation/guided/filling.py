@@ -20,11 +20,21 @@ class Filling:
     """Steps made of a script that fills `written`. The whole is cut into tokens anew for each step, so that the model
     reads text as it would have written it, wherever its words and the server's meet.
 
-    A text without a length of its own that is longer than `text_limit` tokens ends the answer as too long.
+    A text without a length of its own that is longer than `text_limit` tokens ends the answer as too long. One of
+    `cutting_stops` in a value cuts the answer there.
     """
 
-    def __init__(self, script: Script, written: Written, encode: Encode, *, text_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        written: Written,
+        encode: Encode,
+        *,
+        text_limit: int | None = None,
+        cutting_stops: frozenset[str] = frozenset(),
+    ) -> None:
         self._text_limit = text_limit
+        self._cutting_stops = cutting_stops
         self._script = script
         self._written = written
         self._encode = encode
@@ -51,6 +61,10 @@ class Filling:
         assert self._slot is not None
         self._slot.feed(text)
         return self._slot.done
+
+    def cut_by(self, stop: str) -> bool:
+        assert self._slot is not None
+        return stop in self._cutting_stops and self._slot.cut_by(stop)
 
     def end(self) -> None:
         assert self._slot is not None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rkllama_flask.errors import InvalidRequest
-from rkllama_flask.generation.events import Event, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import Event, ToolArguments, ToolCallFinished, ToolCallStarted
 from rkllama_flask.generation.guided.bounded_validation import Budget
 from rkllama_flask.generation.guided.json_filling import JsonFilling
 from rkllama_flask.generation.guided.json_schema import SchemaChecker
@@ -84,7 +84,7 @@ class ForcedCall:
 
 
 class CheckedCalls:
-    """A parser of tool calls that checks their arguments: after `finish`, `problem` says what is wrong with them.
+    """A parser of tool calls that checks the arguments of whole ones: `problem` says what is wrong with them.
 
     `checkers` are those of the functions whose arguments were promised to be valid, by name.
     """
@@ -104,15 +104,9 @@ class CheckedCalls:
         """What is decided now."""
         return self._noted(self._parser.feed(text))
 
-    def finish(self) -> list[Event]:
-        """What was undecided; sets `problem`."""
-        events = self._noted(self._parser.finish())
-        for name, pieces in self._calls:
-            checker = self._checkers.get(name)
-            problem = checker.problem(json.loads("".join(pieces) or "{}")) if checker else None
-            if problem:
-                self.problem = f"The call of '{name}': {problem}"
-        return events
+    def finish(self, *, cut: bool = False) -> list[Event]:
+        """What was undecided."""
+        return self._noted(self._parser.finish(cut=cut))
 
     def _noted(self, events: list[Event]) -> list[Event]:
         for event in events:
@@ -120,7 +114,15 @@ class CheckedCalls:
                 self._calls.append((event.name, []))
             elif isinstance(event, ToolArguments):
                 self._calls[event.index][1].append(event.text)
+            elif isinstance(event, ToolCallFinished):
+                self._check(*self._calls[event.index])
         return events
+
+    def _check(self, name: str, arguments: Sequence[str]) -> None:
+        checker = self._checkers.get(name)
+        problem = checker.problem(json.loads("".join(arguments))) if checker else None
+        if problem:
+            self.problem = f"The call of '{name}': {problem}"
 
 
 def parameters_of(tool: Tool) -> dict[str, Any]:

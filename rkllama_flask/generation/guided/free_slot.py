@@ -49,6 +49,9 @@ class FreeSlot(Slot):
         self._text.add(text)
         next(self._reader, None)
 
+    def cut_by(self, _: str, /) -> bool:
+        return True
+
     def end(self) -> None:
         self._text.add(self._begun)
         self._text.ended = True

@@ -18,7 +18,8 @@ class JsonOutput:
     """The answer to a request with a JsonFormat. Raises InvalidRequest for a schema that can't be used.
 
     `instruction` belongs into the system prompt; `script` writes the value together with the model. Of the text that
-    comes of it, which is fed here, `problem` says after `finish` why it is not what was asked for, None if it is.
+    comes of it, which is fed here, `problem` says after `finish` why it is not what was asked for, None if it is, or
+    where it was cut: then it is no value, and nothing is done to make it look like one.
     """
 
     done = False
@@ -41,8 +42,10 @@ class JsonOutput:
         self._pieces.append(text)
         return [Text(text)]
 
-    def finish(self) -> list[Event]:
+    def finish(self, *, cut: bool = False) -> list[Event]:
         """Sets `problem`."""
+        if cut:
+            return []
         try:
             self.problem = self._checker.problem(json.loads("".join(self._pieces)))
         except (ValueError, RecursionError):

@@ -39,6 +39,10 @@ class Slot:
         """More of what the model says."""
         raise NotImplementedError
 
+    def cut_by(self, _: str, /) -> bool:
+        """Whether a stop string that the model says next falls into the value, so that this would be half of one."""
+        return False
+
     def end(self) -> None:
         """The model says no more here."""
 
@@ -61,6 +65,9 @@ class StringSlot(Slot):
     def feed(self, text: str) -> None:
         self._text += text
         self._read(ended=False)
+
+    def cut_by(self, _: str, /) -> bool:
+        return True
 
     def end(self) -> None:
         if not self.done:
@@ -143,6 +150,10 @@ class NumberSlot(Slot):
             self.ahead = said[match.end() :].lstrip('"')
             self.done = True
 
+    def cut_by(self, stop: str, /) -> bool:
+        match = _NUMBER.search(self._text + stop)
+        return match is not None and match.end() > len(self._text)
+
     def end(self) -> None:
         if not self.done and (match := _NUMBER.search(self._text)):
             self._take(match.group())
@@ -179,6 +190,9 @@ class DigitsSlot(Slot):
             self._take(match.group())
         elif '"' in self._text:
             self.end()
+
+    def cut_by(self, stop: str, /) -> bool:
+        return stop[0].isdigit()
 
     def end(self) -> None:
         self.done = True
@@ -230,6 +244,12 @@ class ChoiceSlot(Slot):
             stop = '"\n' if self._quoted else "\n"
             if any(character in self._text.strip() for character in stop) or len(said) > 80:
                 self.end()
+
+    def cut_by(self, stop: str, /) -> bool:
+        said, more = _bare(self._text), _bare(self._text + stop)
+        return any(
+            len(option) > len(said) and (option.startswith(more) or more.startswith(option)) for option in self._options
+        )
 
     def end(self) -> None:
         self.done = True

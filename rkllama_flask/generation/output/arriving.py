@@ -13,13 +13,22 @@ Reading = Generator[None, None, T]
 """A reader that yields for more text and returns a T."""
 
 
+class CutOff(Exception):
+    """The text was cut off here, and nobody knows how it would have gone on."""
+
+
 class ArrivingText:
-    """`text` is what has arrived, `position` where reading goes on, `ended` whether nothing more will come."""
+    """`text` is what has arrived, `position` where reading goes on.
+
+    `ended` says that whoever wrote it ended it here, `cut` that more would have come: then a reader that needs more
+    raises CutOff.
+    """
 
     def __init__(self, text: str = "", *, ended: bool = False) -> None:
         self.text = text
         self.position = 0
         self.ended = ended
+        self.cut = False
 
     def add(self, text: str) -> None:
         """More text has arrived."""
@@ -30,12 +39,18 @@ class ArrivingText:
         self.text = self.text[self.position :]
         self.position = 0
 
+    def more(self) -> Reading[None]:
+        """Wait for more text."""
+        if self.cut:
+            raise CutOff
+        yield
+
     def peek(self) -> Reading[str]:
         """The next character, which stays; empty at the end."""
         while self.position >= len(self.text):
             if self.ended:
                 return ""
-            yield
+            yield from self.more()
         return self.text[self.position]
 
     def run(self, pattern: re.Pattern[str]) -> str:
@@ -60,7 +75,7 @@ class ArrivingText:
             here = self.text[self.position : self.position + longest]
             if self.ended or not any(len(one) > len(here) and one.startswith(here) for one in literals):
                 break
-            yield
+            yield from self.more()
         found = max((one for one in literals if here.startswith(one)), key=len, default="")
         self.position += len(found)
         return found
@@ -86,4 +101,4 @@ class ArrivingText:
                 self.position = len(self.text)
                 return self.text[start:], ""
             searched = max(start, len(self.text) - longest + 1)
-            yield
+            yield from self.more()

@@ -44,6 +44,7 @@ class LenientJson:
     """Reads one value from `text` and hands strict JSON to `write`, piece by piece.
 
     `ends` are strings that end it from outside where no string is open, such as `</tool_call>`; they are not taken.
+    `exact` says that no bare word had to be taken for a string so far.
     """
 
     def __init__(self, text: ArrivingText, write: Callable[[str], None], *, ends: Sequence[str] = ()) -> None:
@@ -53,6 +54,7 @@ class LenientJson:
         self._open: list[_Open] = []
         self._blank = ""
         self._positional: tuple[str, ...] = ()
+        self.exact = True
 
     def value(self) -> Reading[bool]:
         """One value that begins here; whether it was complete."""
@@ -194,11 +196,13 @@ class LenientJson:
             word += more
         if word:
             yield from self._text.skip(BLANK)
-            if (yield from self._text.at("=", ":")):
+            if separator := (yield from self._text.literal("=", ":")):
+                self._text.position -= 1
+                self.exact &= separator == "="
                 return json.dumps(word), ""
         key = self._positional[index] if index < len(self._positional) else f"argument{index + 1}"
         rest = (yield from self._bare()) if word else ""
-        return json.dumps(key), strict_word(word + rest) if word else ""
+        return json.dumps(key), self._strict(word + rest) if word else ""
 
     # Scalars
 
@@ -206,7 +210,12 @@ class LenientJson:
         if (yield from self._text.at(*_QUOTES)):
             yield from self._quoted(followers=",}])")
         else:
-            self._write(strict_word((yield from self._bare())))
+            self._write(self._strict((yield from self._bare())))
+
+    def _strict(self, word: str) -> str:
+        strict = strict_word(word)
+        self.exact &= not strict.startswith('"')
+        return strict
 
     def _bare(self) -> Reading[str]:
         """Unquoted text up to what ends a value."""
@@ -295,7 +304,7 @@ class LenientJson:
     def _four_digits(self) -> Reading[str]:
         text = self._text
         while len(text.text) < text.position + 4 and not text.ended and _is_hex(text.text[text.position :]):
-            yield
+            yield from text.more()
         return text.run(_HEX)
 
 

@@ -1,10 +1,12 @@
 """The model's thoughts told apart from its answer, while both are still arriving."""
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
 from rkllama_flask.generation.events import Reasoning, Text
+from rkllama_flask.generation.output.tool_calls import CALL_MARKS, OnlyCalls
 from rkllama_flask.text.stops import overlap
 
 
@@ -22,10 +24,12 @@ TAGS = (
     Tags("<|thought_start|>", "<|thought_end|>"),  # MiniCPM3
     Tags("<thought>", "</thought>"),  # EXAONE Deep
     Tags("<thinking>", "</thinking>"),
+    Tags("◁think▷", "◁/think▷"),  # Kimi
 )
 _PROMPT_TAGS = TAGS[:2]
 """Those that chat templates open at the end of the prompt."""
 
+_CALL_MARKS = re.compile("|".join(map(re.escape, CALL_MARKS)))
 _BLANK_LINES = re.compile(r"\A\s*\n")
 
 
@@ -38,15 +42,20 @@ class _Place(Enum):
 class ReasoningSplitter:
     """Thoughts come before the answer: once text has begun, tags in it are text.
 
-    `open` says that the prompt already ends inside the thoughts. Blank lines around thoughts are not passed on.
+    `open` says that the prompt already ends inside the thoughts. Blank lines around thoughts are not passed on. Where
+    thoughts that were never closed end with calls, these are the answer; `calls` makes what tells them, None where no
+    functions are on offer.
     """
 
-    def __init__(self, *, open: bool = False) -> None:
+    def __init__(self, *, open: bool = False, calls: Callable[[], OnlyCalls] | None = None) -> None:
         self._place = _Place.THOUGHTS if open else _Place.BEFORE
         self._closes = tuple(tags.close for tags in _PROMPT_TAGS)
         self._repeated = tuple(tags.open for tags in _PROMPT_TAGS) if open else ()
         self._thought = False
         self._held = ""
+        self._calls = calls
+        self._tried: OnlyCalls | None = None  # what is held, and may be calls
+        self._tried_length = 0
 
     def feed(self, text: str) -> list[Text | Reasoning]:
         """What is decided now; at most an undecided tag and the blank space before it stay back."""
@@ -58,10 +67,14 @@ class ReasoningSplitter:
             pass
         return events
 
-    def finish(self) -> list[Text | Reasoning]:
-        """What stayed back; thoughts that were never closed are thoughts."""
+    def finish(self, *, cut: bool = False) -> list[Text | Reasoning]:
+        """What stayed back. Thoughts that were never closed are thoughts, whole calls at their end aside: those too
+        where the answer was `cut`, for the model may have gone on to think.
+        """
         held, self._held = self._held, ""
         if self._place is _Place.THOUGHTS:
+            if self._tried and not cut and self._tried.finish():
+                return [Text(held.lstrip())]
             return [Reasoning(held)] if held.strip() else []
         if self._thought:
             held = _BLANK_LINES.sub("", held, count=1)
@@ -104,6 +117,8 @@ class ReasoningSplitter:
         text = self._held
         found = [(place, close) for close in self._closes if (place := text.find(close)) >= 0]
         end, close = min(found, default=(len(text) - max(overlap(text, tag) for tag in self._closes), ""))
+        if not close and self._calls:
+            end = min(end, self._where_calls_begin(self._calls))
         thought = text[:end].rstrip()
         if thought:
             events.append(Reasoning(thought))
@@ -112,5 +127,20 @@ class ReasoningSplitter:
             self._held = text[len(thought) :]
             return False
         self._held = text[end + len(close) :]
-        self._place, self._thought = _Place.BEFORE, True
+        self._place, self._thought, self._tried = _Place.BEFORE, True, None
         return True
+
+    def _where_calls_begin(self, calls: Callable[[], OnlyCalls]) -> int:
+        """The place in what is held from which there may be nothing but calls."""
+        text = self._held
+        start = len(text) - len(text.lstrip())  # what is tried stands at the front
+        while True:
+            if self._tried is None:
+                mark = _CALL_MARKS.search(text, start)
+                if mark is None:
+                    return len(text) - max(overlap(text, one) for one in CALL_MARKS)
+                start, self._tried, self._tried_length = mark.start(), calls(), 0
+            if self._tried.feed(text[start + self._tried_length :]):
+                self._tried_length = len(text) - start
+                return start
+            self._tried, start = None, start + 1

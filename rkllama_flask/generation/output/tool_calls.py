@@ -2,18 +2,22 @@
 
 Text is passed on at once, but for what may be the beginning of a call. A call is one only if an offered function is
 called; anything else is text, unchanged. Every known way of writing calls is understood from every model: behind a
-marker (`<tool_call>`, `[TOOL_CALLS]` …) in any form, and without one as JSON at the beginning of a line.
+marker (`<tool_call>`, `[TOOL_CALLS]` …) in any form, and without one as JSON at the beginning of a line, or as Python's
+call alone on its line.
+
+A call is mended where the model ended its turn within it. Where the answer was cut there is no call of what was not
+finished: its text is told instead.
 """
 
 # ruff: noqa: RUF001 - DeepSeek's markers are written with a full-width bar
 
 import re
-import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rkllama_flask.generation.events import Event, Text, ToolArguments, ToolCallStarted
-from rkllama_flask.generation.output.arriving import ArrivingText, Reading
+from rkllama_flask.generation.events import Event, Text, ToolCallCut
+from rkllama_flask.generation.output.arriving import ArrivingText, CutOff, Reading
+from rkllama_flask.generation.output.found_calls import FoundCalls
 from rkllama_flask.generation.output.lenient_json import BLANK
 from rkllama_flask.generation.output.tool_dialects.calls import CallReader, NotACall
 from rkllama_flask.generation.output.tool_dialects.dialects import offered_names
@@ -35,11 +39,15 @@ _MARKERS: dict[str, tuple[str, ...]] = {
     "<|action_start|><|plugin|>": ("<|action_end|>",),  # InternLM2
     "<|tool_call_start|>": ("<|tool_call_end|>",),  # MiniCPM, LFM2
 }
-_BARE = ("```", "{", "[")
-_AT_LINE_START = frozenset((*_BARE, "functools["))
-_OPENERS = re.compile("|".join(map(re.escape, (*_MARKERS, *_BARE))))
+CALL_MARKS = tuple(_MARKERS)
+"""What calls begin with that no text and no thought does."""
 
-_CLOSING, _CLOSING_MARKS = BLANK + "]})", ("```", "</function>", "<｜tool▁call▁end｜>")
+_FENCE = "```"
+_BARE = (_FENCE, "{", "[")
+_AT_LINE_START = frozenset((*_BARE, "functools["))
+_OPENERS = re.compile("|".join((*map(re.escape, (*_MARKERS, *_BARE)), r"[^\W\d][\w.-]{0,127}\(")))
+
+_CLOSING, _CLOSING_MARKS = BLANK + "]})", (_FENCE, "</function>", "<｜tool▁call▁end｜>")
 _OPENING, _OPENING_MARKS = BLANK + ",;[", ("```json", "```python", "```", "<｜tool▁call▁begin｜>")
 _LANGUAGES = ("json", "tool_code", "tool_call", "tool_calls", "function_call")
 
@@ -57,12 +65,14 @@ class ToolCallParser:
 
     def __init__(self, tools: Sequence[Tool], *, only_one: bool = False) -> None:
         self._tools = tuple(tools)
+        self._lines = tuple(f"{tool.name}(" for tool in tools)  # how a call alone on its line begins
         self._only_one = only_one
         self._text = ArrivingText()
-        self._events: list[Event] = []
-        self._calls = 0
-        self._blank_line = True  # nothing but blanks stands on this line so far
-        self._blank: str | None = ""  # what was held at the beginning or after a call; None within text
+        self._found = FoundCalls()
+        self._begun = 0  # where that begins of which a call is to be made
+        self._finished = 0  # calls that were finished before it
+        self._line = ""  # how this line begins, but for blanks
+        self._fenced = False
         self._reader = self._read()
         self.done = False
 
@@ -78,24 +88,13 @@ class ToolCallParser:
     def feed(self, text: str) -> list[Event]:
         """What is decided now."""
         self._advance(text)
-        return self._taken()
+        return self._found.take()
 
-    def finish(self) -> list[Event]:
-        """What was undecided; a call that has begun is completed to valid JSON."""
-        self._text.ended = True
+    def finish(self, *, cut: bool = False) -> list[Event]:
+        """What was undecided. A call that has begun is completed to valid JSON, unless the answer was `cut` there."""
+        self._text.cut, self._text.ended = cut, not cut
         self._advance("")
-        return self._taken()
-
-    # Where calls go (CallOutput)
-
-    def start(self, name: str) -> None:
-        self._events.append(ToolCallStarted(self._calls, f"call_{secrets.token_urlsafe(18)}", name))
-        self._calls += 1
-        self._blank = ""
-
-    def write(self, piece: str) -> None:
-        if piece:
-            self._events.append(ToolArguments(self._calls - 1, piece))
+        return self._found.take()
 
     # Within
 
@@ -104,48 +103,45 @@ class ToolCallParser:
             self._text.add(text)
             next(self._reader, None)
 
-    def _taken(self) -> list[Event]:
-        """The events so far, neighbouring pieces joined."""
-        joined: list[Event] = []
-        for event in self._events:
-            last = joined[-1] if joined else None
-            if isinstance(event, ToolArguments) and isinstance(last, ToolArguments) and event.index == last.index:
-                joined[-1] = ToolArguments(event.index, last.text + event.text)
-            elif isinstance(event, Text) and isinstance(last, Text):
-                joined[-1] = Text(last.text + event.text)
-            else:
-                joined.append(event)
-        self._events = []
-        return joined
-
     def _read(self) -> Reading[None]:
         while True:
             opener = yield from self._next_opener()
             if opener is None:
-                if self._blank and not self._calls:
-                    self._events.append(Text(self._blank))
+                self._found.close()
                 return
-            calls = self._calls
+            calls = self._found.count
+            self._begin(opener.start)
             try:
                 if opener.marker in _MARKERS:
                     yield from self._marked(opener)
-                else:
+                elif opener.marker in _BARE:
                     yield from self._bare(opener)
+                else:
+                    self._text.position = opener.start
+                    yield from CallReader(self._text, self._tools, self._found, ends=()).line()
             except NotACall:
                 self._text.position = opener.start
                 self._release(opener.start + 1)
-            if self._calls > calls:
-                self._blank_line = False
+            except CutOff:
+                if self._found.finished == self._finished:  # else it is what closes a call
+                    self._found.break_off(self._text.text[self._begun :])
+                self._text.position = len(self._text.text)
+            if self._found.count > calls:
+                self._line = "("  # no more calls without a marker begin on this one
                 if self._only_one:
                     self.done = True
                     return
+
+    def _begin(self, place: int) -> None:
+        self._begun, self._finished = place, self._found.finished
 
     def _next_opener(self) -> Reading[_Opener | None]:
         """Pass text on until something may begin a call."""
         text = self._text
         while True:
             text.forget()
-            end = len(text.text) - (0 if text.ended or not self._tools else self._undecided())
+            over = text.ended or text.cut
+            end = len(text.text) - (0 if over or not self._tools else self._undecided())
             for match in _OPENERS.finditer(text.text) if self._tools else ():
                 marker = match.group()
                 if self._may_open(marker, match.start()) and (marker in _MARKERS or match.start() < end):
@@ -153,88 +149,119 @@ class ToolCallParser:
                     text.position = match.end()
                     return _Opener(match.start(), marker)
             self._release(end)
-            if text.ended:
+            if over:
                 return None
             yield
 
     def _undecided(self) -> int:
         """How many characters at the end of the text may be the beginning of a marker."""
         text = self._text.text
-        lengths = ((marker, overlap(text, marker)) for marker in (*_MARKERS, "```"))
-        return max(length for marker, length in lengths if not length or self._may_open(marker, len(text) - length))
+        lengths = ((marker, overlap(text, marker)) for marker in (*_MARKERS, _FENCE))
+        longest = max(length for marker, length in lengths if not length or self._may_open(marker, len(text) - length))
+        if self._line and "\n" not in text:
+            return longest
+        line = text.rpartition("\n")[2].lstrip()
+        whole = next((one for one in self._lines if line and one.startswith(line)), None)
+        return max(longest, len(line)) if whole and self._may_open(whole, len(text) - len(line)) else longest
 
     def _may_open(self, marker: str, place: int) -> bool:
-        if marker not in _AT_LINE_START:
+        if marker in _MARKERS and marker not in _AT_LINE_START:
             return True
-        _, newline, line = self._text.text[:place].rpartition("\n")
-        return not line.strip() and (bool(newline) or self._blank_line)
+        line, fenced = self._line_at(place)
+        return not line and (marker in _BARE or marker in _MARKERS or (marker in self._lines and not fenced))
+
+    def _line_at(self, place: int) -> tuple[str, bool]:
+        """How the line of this place begins, and whether a fence is open there."""
+        text = self._line + self._text.text[self._text.position : place]
+        if "\n" not in text:
+            return text.lstrip()[: len(_FENCE)], self._fenced
+        *lines, last = text.split("\n")
+        fences = sum(line.lstrip().startswith(_FENCE) for line in lines)
+        return last.lstrip()[: len(_FENCE)], self._fenced ^ bool(fences % 2)
 
     def _release(self, end: int) -> None:
         """Pass on the text up to here; blanks around calls are nobody's."""
+        self._line, self._fenced = self._line_at(end)
         text = self._text.text[self._text.position : end]
         self._text.position = end
-        _, newline, line = text.rpartition("\n")
-        self._blank_line = not line.strip() and (bool(newline) or self._blank_line)
-        if self._blank is not None:
-            self._blank += text
-            if not self._blank.strip():
-                return
-            text, self._blank = self._blank, None
-        if text:
-            self._events.append(Text(text))
+        self._found.say(text)
 
     def _marked(self, opener: _Opener) -> Reading[None]:
         """Calls behind a marker, in whatever form, until their end."""
-        text, ends, first = self._text, _MARKERS[opener.marker], self._calls
-        reader = CallReader(text, self._tools, self, ends=(*ends, *_CLOSING_MARKS, opener.marker))
+        text, ends, first = self._text, _MARKERS[opener.marker], self._found.count
+        reader = CallReader(text, self._tools, self._found, ends=(*ends, *_CLOSING_MARKS, opener.marker))
         if opener.marker == "<function=":
             yield from reader.xml()
-        while not (self._only_one and self._calls > first):
-            if self._calls > first:
+        while not (self._only_one and self._found.count > first):
+            if self._found.count > first:
                 yield from _skip(text, _CLOSING, _CLOSING_MARKS)
                 if ends and (yield from text.literal(*ends)):
                     return
+                self._begin(text.position)
             start = text.position
             yield from _skip(text, _OPENING, _OPENING_MARKS)
             try:
                 yield from reader.call()
             except NotACall:
-                if self._calls == first:
+                if self._found.count == first:
                     raise
                 text.position = start
                 return
 
     def _bare(self, opener: _Opener) -> Reading[None]:
         """JSON calls in the text as they are, in a list or in a fence; Python's in a list or in a fence for tools."""
-        text, first = self._text, self._calls
-        fenced, listed, python = opener.marker == "```", opener.marker == "[", False
+        text, first = self._text, self._found.count
+        fenced, listed, python = opener.marker == _FENCE, opener.marker == "[", False
         if fenced:
             python = (yield from text.literal(*_LANGUAGES)) not in ("", "json")
             yield from text.skip(BLANK)
             listed = bool((yield from text.literal("[")))
         elif opener.marker == "{":
             text.position = opener.start
-        reader = CallReader(text, self._tools, self, ends=("```",) if fenced else ())
+        reader = CallReader(text, self._tools, self._found, ends=(_FENCE,) if fenced else ())
         while True:
             start = text.position
-            yield from text.skip(BLANK + ",;" if self._calls > first else BLANK)
+            if self._found.count > first:
+                self._begin(start)
+            yield from text.skip(BLANK + ",;" if self._found.count > first else BLANK)
             try:
                 yield from reader.call(bare=not python, python=python or (listed and not fenced))
             except NotACall:
-                if self._calls == first:
+                if self._found.count == first:
                     raise
                 text.position = start
                 return
             if self._only_one:
                 return
+            if python:
+                yield from text.skip(")")  # of a print around it
             end = text.position
-            yield from text.skip(BLANK + ")" if python else BLANK)
+            yield from text.skip(BLANK)
             if listed and (yield from text.literal("]")):
                 listed, end = False, text.position
                 yield from text.skip(BLANK)
-            if fenced and (yield from text.literal("```")):
+            if fenced and (yield from text.literal(_FENCE)):
                 return
             text.position = end
+
+
+class OnlyCalls:
+    """Whether a text is nothing but whole calls, told while it arrives."""
+
+    def __init__(self, parser: ToolCallParser) -> None:
+        self._parser = parser
+
+    def feed(self, text: str) -> bool:
+        """Whether it still may be."""
+        return not _says_something(self._parser.feed(text))
+
+    def finish(self) -> bool:
+        """Whether it is."""
+        return not _says_something(self._parser.finish(cut=True))
+
+
+def _says_something(events: Sequence[Event]) -> bool:
+    return any(isinstance(event, ToolCallCut) or (isinstance(event, Text) and event.text.strip()) for event in events)
 
 
 def _skip(text: ArrivingText, characters: str, marks: tuple[str, ...]) -> Reading[None]:

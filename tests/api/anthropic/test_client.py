@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from werkzeug.serving import make_server
 
 from rkllama_flask.errors import ContextLengthExceeded, QueueFull, RuntimeFailed
-from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallFinished, ToolCallStarted
 from tests.api.anthropic.reading import THINK, WEATHER
 from tests.api.conftest import Api
 from tests.api.stub import finished, make_model, say
@@ -45,8 +45,10 @@ def test_the_stream_helper_accumulates_thoughts_text_and_calls(api: Api, client:
         ToolCallStarted(0, "call_a", "weather"),
         ToolArguments(0, '{"city": '),
         ToolArguments(0, '"Köln"}'),
+        ToolCallFinished(0),
         ToolCallStarted(1, "call_b", "weather"),
         ToolArguments(1, "{}"),
+        ToolCallFinished(1),
         finished("tool_calls", prompt=50, cached_tokens=32),
     )
     with client.messages.stream(
@@ -64,7 +66,13 @@ def test_the_stream_helper_accumulates_thoughts_text_and_calls(api: Api, client:
 
 def test_a_message_can_be_sent_back_as_it_came(api: Api, client: anthropic.Anthropic) -> None:
     api.inference.scripts = [
-        (Reasoning("Hm."), ToolCallStarted(0, "call_a", "weather"), ToolArguments(0, "{}"), finished("tool_calls"))
+        (
+            Reasoning("Hm."),
+            ToolCallStarted(0, "call_a", "weather"),
+            ToolArguments(0, "{}"),
+            ToolCallFinished(0),
+            finished("tool_calls"),
+        )
     ]
     message = client.messages.create(model="tiny", max_tokens=2000, messages=HI, tools=[WEATHER], thinking=THINK)
     result: Any = {"type": "tool_result", "tool_use_id": message.content[1].id, "content": "Rain."}  # type: ignore[union-attr]

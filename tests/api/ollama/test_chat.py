@@ -18,6 +18,8 @@ from rkllama_flask.generation.events import (
     Text,
     Timings,
     ToolArguments,
+    ToolCallCut,
+    ToolCallFinished,
     ToolCallStarted,
     Usage,
     Waiting,
@@ -131,8 +133,10 @@ CALLS = (
     ToolCallStarted(0, "call_a", "weather"),
     ToolArguments(0, '{"b": '),
     ToolArguments(0, '"Köln", "a": 1}'),
+    ToolCallFinished(0),
     ToolCallStarted(1, "call_b", "time"),
     ToolArguments(1, "{}"),
+    ToolCallFinished(1),
     finished("tool_calls"),
 )
 RENDERED = [
@@ -156,20 +160,18 @@ def test_a_streamed_call_stands_whole_in_one_line_before_the_last(api: OllamaApi
 
 
 def test_a_call_without_arguments_has_an_empty_object(api: OllamaApi) -> None:
-    api.inference.script = (ToolCallStarted(0, "call_a", "time"), finished("tool_calls"))
+    call = (ToolCallStarted(0, "call_a", "time"), ToolArguments(0, "{}"), ToolCallFinished(0))
+    api.inference.script = (*call, finished("tool_calls"))
     assert ask(api)["message"]["tool_calls"][0]["function"]["arguments"] == {}
 
 
-@pytest.mark.parametrize("arguments", ['{"city": "Kö', "[1]", '{"a": NaN}', "{'a': 1}"])
-def test_a_call_that_a_limit_cut_in_two_is_not_made(api: OllamaApi, arguments: str) -> None:
-    api.inference.script = (
-        Text("a"),
-        ToolCallStarted(0, "call_a", "weather"),
-        ToolArguments(0, arguments),
-        finished("length"),
-    )
-    assert "tool_calls" not in ask(api)["message"]
-    assert all("tool_calls" not in line["message"] for line in ask_streamed(api))
+def test_a_call_that_a_limit_cut_in_two_is_text(api: OllamaApi) -> None:
+    half = (ToolCallStarted(0, "call_a", "weather"), ToolArguments(0, '{"city": "Kö'))
+    api.inference.script = (Text("a"), *half, ToolCallCut(0, '<call>{"city": "Kö'), finished("length"))
+    assert ask(api)["message"] == {"role": "assistant", "content": 'a<call>{"city": "Kö'}
+    lines = ask_streamed(api)
+    assert all("tool_calls" not in line["message"] for line in lines)
+    assert "".join(line["message"]["content"] for line in lines) == 'a<call>{"city": "Kö'
 
 
 def test_no_character_of_an_answer_breaks_a_line(api: OllamaApi) -> None:

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from rkllama_flask.errors import ContextLengthExceeded, RuntimeFailed
-from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted, Waiting
+from rkllama_flask.generation.events import (
+    Reasoning,
+    Text,
+    ToolArguments,
+    ToolCallCut,
+    ToolCallFinished,
+    ToolCallStarted,
+    Waiting,
+)
 from rkllama_flask.generation.request import UNLIMITED, JsonFormat, Message, ToolCall, ToolChoice
 from rkllama_flask.sampling import Sampling
 from tests.api.conftest import Api
@@ -130,8 +138,10 @@ CALLS = (
     ToolCallStarted(0, "call_a", "weather"),
     ToolArguments(0, '{"city":'),
     ToolArguments(0, ' "Köln"}'),
+    ToolCallFinished(0),
     ToolCallStarted(1, "call_b", "time"),
     ToolArguments(1, "{}"),
+    ToolCallFinished(1),
     finished("tool_calls"),
 )
 
@@ -164,8 +174,32 @@ def test_streamed_tool_calls_tell_id_and_name_once(api: Api) -> None:
     ]
 
 
+HALF = (ToolCallStarted(1, "call_b", "time"), ToolArguments(1, '{"zone": "C'), ToolCallCut(1, '<call>{"zone": "C'))
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_a_call_that_was_cut_is_text_or_what_nobody_can_read(api: Api, reason: Any) -> None:
+    api.inference.script = (*CALLS[1:5], *HALF, finished(reason))
+    for choice in ask(api, tools=[WEATHER, TIME], n=2)["choices"]:
+        assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["weather"]
+        assert choice["message"]["content"] == '<call>{"zone": "C'
+        assert choice["finish_reason"] == reason
+    chunks = ask_streamed(api, tools=[WEATHER, TIME], n=2)
+    for index in (0, 1):
+        choices = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
+        calls = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+        assert "".join(call["function"]["arguments"] for call in calls if call["index"] == 1) == '{"zone": "C'
+        assert "".join(choice["delta"].get("content", "") for choice in choices) == ""
+        assert choices[-1]["finish_reason"] == reason
+
+
 def test_the_older_functions_are_answered_in_their_own_form(api: Api) -> None:
-    call = (ToolCallStarted(0, "call_a", "time"), ToolArguments(0, '{"zone":'), ToolArguments(0, ' "CET"}'))
+    call = (
+        ToolCallStarted(0, "call_a", "time"),
+        ToolArguments(0, '{"zone":'),
+        ToolArguments(0, ' "CET"}'),
+        ToolCallFinished(0),
+    )
     api.inference.script = (*call, finished("tool_calls"))
     fields: Any = {"functions": [TIME["function"]], "function_call": {"name": "time"}}
     choice = ask(api, **fields)["choices"][0]

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from werkzeug.serving import make_server
 
 from rkllama_flask.errors import QueueFull, RuntimeFailed
-from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted
+from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallFinished, ToolCallStarted
 from tests.api.conftest import Api
 from tests.api.stub import finished, say
 
@@ -53,8 +53,10 @@ def test_the_stream_helper_accumulates_thoughts_text_and_calls(api: Api, client:
         ToolCallStarted(0, "call_a", "weather"),
         ToolArguments(0, '{"city": '),
         ToolArguments(0, '"Köln"}'),
+        ToolCallFinished(0),
         ToolCallStarted(1, "call_b", "weather"),
         ToolArguments(1, "{}"),
+        ToolCallFinished(1),
         finished("tool_calls"),
     )
     with client.chat.completions.stream(

@@ -4,8 +4,23 @@ from typing import Any
 
 import pytest
 
-from rkllama_flask.errors import ContextLengthExceeded, InvalidRequest, QueueFull, RuntimeFailed, TemplateFailed
-from rkllama_flask.generation.events import Reasoning, Text, ToolArguments, ToolCallStarted, Waiting
+from rkllama_flask.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    QueueFull,
+    RuntimeFailed,
+    TemplateFailed,
+    TimedOut,
+)
+from rkllama_flask.generation.events import (
+    Reasoning,
+    Text,
+    ToolArguments,
+    ToolCallCut,
+    ToolCallFinished,
+    ToolCallStarted,
+    Waiting,
+)
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 from tests.api.conftest import Api
 from tests.api.openai.reading import read_response_events
@@ -25,9 +40,11 @@ EVERYTHING: Script = (
     ToolCallStarted(0, "call_1", "weather"),
     ToolArguments(0, '{"city":'),
     ToolArguments(0, ' "Köln"}'),
+    ToolCallFinished(0),
     Text("\n"),
     ToolCallStarted(1, "call_2", "weather"),
     ToolArguments(1, "{}"),
+    ToolCallFinished(1),
     finished("tool_calls", prompt=9, completion=7, cached_tokens=4, reasoning_tokens=2),
 )
 
@@ -159,7 +176,8 @@ def test_functions_of_a_namespace_are_offered_by_their_full_name_and_called_by_b
         {"type": "function_call", "call_id": "c", "namespace": "sky", "name": "weather", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "Rain."},
     ]
-    api.inference.script = (ToolCallStarted(0, "call_1", "sky.weather"), finished("tool_calls"))
+    whole = (ToolCallStarted(0, "call_1", "sky.weather"), ToolArguments(0, "{}"), ToolCallFinished(0))
+    api.inference.script = (*whole, finished("tool_calls"))
     [call] = respond(api, tools=[space], input=told)["output"]
     assert (call["namespace"], call["name"]) == ("sky", "weather")
     request = api.inference.requests[-1]
@@ -270,13 +288,40 @@ def test_thoughts_text_and_calls_are_items_in_order(api: Api) -> None:
 
 
 def test_white_space_between_calls_is_no_message_but_an_empty_answer_is_one(api: Api) -> None:
-    api.inference.script = (Text("\n"), ToolCallStarted(0, "call_1", "weather"), Text(" "), finished("tool_calls"))
+    whole = (ToolCallStarted(0, "call_1", "weather"), ToolArguments(0, "{}"), ToolCallFinished(0))
+    api.inference.script = (Text("\n"), *whole, Text(" "), finished("tool_calls"))
     assert [item["type"] for item in respond(api)["output"]] == ["function_call"]
     for script, text in ((say(), ""), (say("\n"), "\n")):
         api.inference.script = script
         [message] = respond(api)["output"]
         assert message["content"][0]["text"] == text
         assert [event["type"] for event in stream(api)][-1] == "response.completed"
+
+
+WHOLE = (ToolCallStarted(0, "call_1", "weather"), ToolArguments(0, "{}"), ToolCallFinished(0))
+HALF = (ToolCallStarted(1, "call_2", "weather"), ToolArguments(1, '{"city":'), ToolArguments(1, ' "Kö'))
+
+
+def test_a_call_that_was_cut_is_never_done_and_in_one_piece_it_is_text(api: Api) -> None:
+    api.inference.script = (*WHOLE, *HALF, ToolCallCut(1, '<call>{"city": "Kö'), finished("length"))
+    response = respond(api)
+    assert [item["type"] for item in response["output"]] == ["function_call", "message"]
+    assert response["output"][1]["content"][0]["text"] == '<call>{"city": "Kö'
+    assert response["status"] == "incomplete"
+    events = stream(api)
+    done = [event for event in events if event["type"] == "response.function_call_arguments.done"]
+    assert [event["arguments"] for event in done] == ["{}"]
+    first, second = events[-1]["response"]["output"]
+    assert (first["status"], second["status"], second["arguments"]) == ("completed", "incomplete", '{"city": "Kö')
+
+
+def test_of_a_call_that_an_error_broke_off_nothing_is_done(api: Api) -> None:
+    api.inference.script = (*WHOLE, *HALF, TimedOut("Too long."))
+    events = stream(api)
+    done = [event for event in events if event["type"] == "response.function_call_arguments.done"]
+    assert [event["arguments"] for event in done] == ["{}"]
+    [failed] = [event for event in events if event["type"] == "response.failed"]
+    assert [item["status"] for item in failed["response"]["output"]] == ["completed", "incomplete"]
 
 
 def test_the_events_of_every_kind_of_item_come_in_order(api: Api) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from rkllama_flask.generation.output.arriving import ArrivingText, Reading
+from rkllama_flask.generation.output.arriving import ArrivingText, CutOff, Reading
 from rkllama_flask.generation.output.lenient_json import BLANK, LenientJson
 from rkllama_flask.generation.output.tool_dialects.values import as_json
 from rkllama_flask.generation.request import Tool
@@ -25,17 +25,23 @@ class NotACall(Exception):
 
 
 class CallOutput(Protocol):
-    """Where calls go. After `start`, what is written joins to the JSON text of one object."""
+    """Where calls go. From `start` to `end`, what is written joins to the JSON text of one object.
+
+    `end` is called where the arguments can't go on, whatever closes the call behind them.
+    """
 
     def start(self, name: str) -> None: ...
 
     def write(self, piece: str) -> None: ...
 
+    def end(self) -> None: ...
+
 
 class CallReader:
     """Reads one call of an offered function from `text`. `ends` are strings that end a call from outside.
 
-    Raises NotACall before the call has started, and never after: from there on everything is mended.
+    Raises NotACall before the call has started, and never after: from there on everything is mended. Where the text was
+    cut before the call's end it raises CutOff, and nothing is mended.
     """
 
     def __init__(self, text: ArrivingText, tools: Iterable[Tool], output: CallOutput, *, ends: Sequence[str]) -> None:
@@ -81,10 +87,12 @@ class CallReader:
                 if early is not None:
                     self._output.start(name)
                     self._output.write("".join(early))
+                    self._output.end()
                     yield from self._rest_of_object()
                     return
             elif key in _ARGUMENT_KEYS and name is not None:
                 yield from self._arguments(self._output.write, name)
+                self._output.end()
                 yield from self._rest_of_object()
                 return
             elif key in _ARGUMENT_KEYS:
@@ -99,6 +107,7 @@ class CallReader:
         self._text.position += character == "}"
         self._output.start(name)
         self._output.write("{}")
+        self._output.end()
 
     def _name(self) -> Reading[str]:
         """The string that names an offered function; one that broke off might have named another."""
@@ -158,9 +167,8 @@ class CallReader:
             raise NotACall
         if found.endswith("("):
             self._output.start(name)
-            properties = self._tools[name].parameters.get("properties")
-            positional = list(properties) if isinstance(properties, Mapping) else []
-            yield from self._lenient(self._output.write).arguments(positional)
+            yield from self._lenient(self._output.write).arguments(self._positional(name))
+            self._output.end()
             return
         if found == "[CALL_ID]":
             yield from self._text.until("[ARGS]")
@@ -174,6 +182,34 @@ class CallReader:
                 raise NotACall
         self._output.start(name)
         yield from self._lenient(self._output.write).value()
+        self._output.end()
+
+    def line(self) -> Reading[None]:
+        """`name(…)` in plain text, alone on its line, with nothing in it that could be prose; known where that ends."""
+        name = yield from self._text.literal(*self._tools)
+        if not name or not (yield from self._text.literal("(")):
+            raise NotACall
+        pieces: list[str] = []
+        arguments = self._lenient(pieces.append)
+        whole = yield from arguments.arguments(self._positional(name))
+        if not whole or not arguments.exact or not (yield from self._line_ends()):
+            raise NotACall
+        self._output.start(name)
+        self._output.write("".join(pieces))
+        self._output.end()
+
+    def _line_ends(self) -> Reading[bool]:
+        """Whether only blanks are left on this line, as far as it was written."""
+        try:
+            yield from self._text.skip(" \t\r")
+            return (yield from self._text.peek()) in ("", "\n")
+        except CutOff:
+            return True
+
+    def _positional(self, name: str) -> list[str]:
+        """The names of arguments that are given without one."""
+        properties = self._tools[name].parameters.get("properties")
+        return list(properties) if isinstance(properties, Mapping) else []
 
     # <function=name><parameter=key>value</parameter></function>
 
@@ -186,6 +222,7 @@ class CallReader:
         yield from self._text.skip(BLANK)
         if (yield from self._text.peek()) == "{":  # Llama 3.1 puts JSON between these tags
             yield from self._lenient(self._output.write, "</function>").value()
+            self._output.end()
             yield from self._text.skip(BLANK)
             yield from self._text.literal("</function>")
             return
@@ -199,7 +236,9 @@ class CallReader:
             self._output.write(f"{written}{json.dumps(key)}: {as_json(_unpadded(value), schema)}")
             written = ", "
             yield from self._text.skip(BLANK)
+        yield from self._text.at("</function>", *self._ends)  # what closes the call has come, or is missing
         self._output.write("{}" if written == "{" else "}")
+        self._output.end()
         yield from self._text.literal("</function>")
 
     def _lenient(self, write: Callable[[str], None] | None = None, *more_ends: str) -> LenientJson:

@@ -41,9 +41,9 @@ class Model:
     `name` is the friendly name without a tag unless it has one of its own (`qwen3-0.6b`), `identity` changes whenever
     the file's content can have (size, inode, times of change). `size` is in bytes, `modified_at` in Unix seconds,
     `context_length` in tokens. Facts that are not known are None: nothing is invented. `digest` is 64 hex digits.
-    `chat_template` is the one in force, the Modelfile's before any other. `recommended_sampling` is what the model's
-    makers advise in generation_config.json; `modelfile.sampling` goes before it. `special_tokens` are those that
-    tokenizer_config.json lists.
+    `chat_template` is the one in force, the Modelfile's before any other; where tools are on offer, `tool_template` is,
+    if there is one. `recommended_sampling` is what the model's makers advise in generation_config.json;
+    `modelfile.sampling` goes before it. `special_tokens` are those that tokenizer_config.json lists.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Model:
     embedding_length: int | None = None
     block_count: int | None = None
     chat_template: str | None = None
+    tool_template: str | None = None
     bos_token: str | None = None
     eos_token: str | None = None
     eos_token_ids: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ from typing import Any
 from rkllama_flask.catalog.reading.listing import is_weights
 from rkllama_flask.catalog.reading.modelfile import ModelfileInvalid, Written, parse
 from rkllama_flask.catalog.reading.names import split_part
-from rkllama_flask.catalog.reading.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES, places_of
 from rkllama_flask.cli.client import Client, Failed
 from rkllama_flask.cli.progress import Count, counted
 
@@ -65,7 +65,8 @@ def _parts(weights: Path) -> list[Path]:
 def _side(weights: Path) -> list[Path]:
     """The side files beside weights, if these are alone there: else they could be another model's."""
     alone = [path for path in weights.parent.iterdir() if is_weights(path.name)] == _parts(weights)
-    return [path for name in SIDE_FILES if alone and (path := weights.parent / name).is_file()]
+    found = ([weights.parent / place for place in places_of(name)] for name in SIDE_FILES if alone)
+    return [path for places in found if (path := next(filter(Path.is_file, places), None)) is not None]
 
 
 def _upload(client: Client, path: Path) -> str:

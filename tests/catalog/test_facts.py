@@ -117,6 +117,31 @@ def test_of_several_templates_the_default_is_taken(models: Path, catalog: Catalo
     listed = '[{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]'
     folder(models, "m", tokenizer_config=f'{{"chat_template": {listed}}}')
     assert catalog.find("m").chat_template == "d"
+    assert catalog.find("m").tool_template == "t"
+
+
+@pytest.mark.parametrize("place", ["additional_chat_templates/tool_use.jinja", "tool_use.jinja"])
+def test_a_template_for_tools_may_lie_in_a_file_of_its_own(catalog: Catalog, models: Path, place: str) -> None:
+    folder(models, "m", tokenizer_config='{"chat_template": "d"}')
+    (models / "m" / place).parent.mkdir(exist_ok=True)
+    (models / "m" / place).write_text("t")
+    assert (catalog.find("m").chat_template, catalog.find("m").tool_template) == ("d", "t")
+
+
+@pytest.mark.parametrize(("own", "expected"), [("own", "own"), ("", "j")])
+def test_a_template_may_be_published_as_json(catalog: Catalog, models: Path, own: str, expected: str) -> None:
+    folder(models, "m", tokenizer_config='{"chat_template": "d"}')
+    (models / "m" / "chat_template.json").write_text('{"chat_template": "j"}')
+    (models / "m" / "chat_template.jinja").write_text(own)
+    assert catalog.find("m").chat_template == expected
+
+
+def test_a_modelfiles_template_is_the_one_for_tools_too(catalog: Catalog, models: Path) -> None:
+    listed = '[{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]'
+    folder(models, "m", tokenizer_config=f'{{"chat_template": {listed}}}')
+    (models / "m" / "Modelfile").write_text("TEMPLATE mine")
+    model = catalog.find("m")
+    assert (model.chat_template, model.tool_template) == ("mine", None)
 
 
 def test_an_embedding_model_completes_nothing(models: Path, catalog: Catalog) -> None:

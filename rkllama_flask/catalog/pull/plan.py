@@ -11,7 +11,7 @@ from rkllama_flask.catalog.pull.choice import RemoteFile, choose
 from rkllama_flask.catalog.pull.hub import Repository
 from rkllama_flask.catalog.pull.source import Source
 from rkllama_flask.catalog.reading.names import split_part, take_apart
-from rkllama_flask.catalog.reading.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES, places_of
 from rkllama_flask.errors import PullFailed
 
 MAX_SIDE_FILE = 64 << 20
@@ -96,7 +96,8 @@ def _side(repository: Repository, folder: str) -> Iterator[Item]:
     """The side files beside the weights, else at the top."""
     files = {file.path: file for file in repository.files}
     for name in SIDE_FILES:
-        file = files.get(posixpath.join(folder, name)) or files.get(name)
+        places = [posixpath.join(where, place) for where in (folder, "") for place in places_of(name)]
+        file = next((files[place] for place in places if place in files), None)
         if file and file.size <= MAX_SIDE_FILE:
             yield Item(repository.name, repository.revision, file, name)
 

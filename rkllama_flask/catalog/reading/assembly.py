@@ -176,7 +176,10 @@ def _model(
         metadata=inside.metadata,
         parameter_count=inside.parameter_count,
     )
-    template = inside.metadata.get("tokenizer.chat_template")
+    template, tool_template = (
+        text if isinstance(text := inside.metadata.get(f"tokenizer.chat_template{name}"), str) and text else None
+        for name in ("", ".tool_use")
+    )
     ids = (*entry.modelfile.eos_token_ids, *side.eos_token_ids, *inside.eos_token_ids)
     changed = (
         entry.stamp.modified,
@@ -197,9 +200,10 @@ def _model(
         quantization=facts.quantization,
         embedding_length=facts.embedding_length,
         block_count=facts.block_count,
-        chat_template=entry.modelfile.template
-        or side.chat_template
-        or (template if isinstance(template, str) and template else None),
+        chat_template=entry.modelfile.template or side.chat_template or template,
+        tool_template=None
+        if entry.modelfile.template
+        else side.tool_template or (None if side.chat_template else tool_template),
         bos_token=side.bos_token or inside.bos_token,
         eos_token=side.eos_token or inside.eos_token,
         eos_token_ids=tuple(dict.fromkeys(ids)),

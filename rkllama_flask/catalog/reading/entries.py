@@ -10,7 +10,7 @@ from rkllama_flask.catalog.reading import names
 from rkllama_flask.catalog.reading.listing import Listing, Stamp, is_weights
 from rkllama_flask.catalog.reading.modelfile import Written
 from rkllama_flask.catalog.reading.names import FileName, Name, take_apart
-from rkllama_flask.catalog.reading.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading.side_files import SIDE_FILES, places_of
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,13 @@ class Files:
         """Paths of a folder's side files by name. Beside loose weights they could belong to any: there are none."""
         if not folder:
             return {}
-        return {name: join(folder, name) for name in SIDE_FILES if name in self.folders[folder].files}
+        files = self.folders[folder].files
+        found = ((name, next((place for place in places_of(name) if place in files), None)) for name in SIDE_FILES)
+        return {name: join(folder, place) for name, place in found if place is not None}
 
     def stamps(self, paths: Iterable[str]) -> tuple[tuple[str, Stamp], ...]:
-        places = ((path, *posixpath.split(path)) for path in paths)
-        return tuple((path, self.folders[folder].files[name]) for path, folder, name in places)
+        places = ((path, *path.partition("/")) if "/" in path else (path, "", "/", path) for path in paths)
+        return tuple((path, self.folders[folder].files[name]) for path, folder, _, name in places)
 
     def models_in(self, folder: str) -> list[str]:
         """Paths of the weights in a folder that are models of their own."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rkllama_flask.catalog.reading.modelfile import FILE_NAME
 from rkllama_flask.catalog.reading.names import WEIGHT_ENDINGS
-from rkllama_flask.catalog.reading.side_files import SIDE_FILES
+from rkllama_flask.catalog.reading.side_files import MORE_TEMPLATES, SIDE_FILES
 
 _INTERESTING = frozenset((FILE_NAME, *SIDE_FILES))
 
@@ -51,7 +51,10 @@ def look(models_dir: Path) -> Listing:
     files, names = _entries(models_dir)
     folders = [Folder("", files)]
     for name in names:
-        inner, _ = _entries(models_dir / name)
+        inner, within = _entries(models_dir / name)
+        if inner and MORE_TEMPLATES in within:
+            more, _ = _entries(models_dir / name / MORE_TEMPLATES)
+            inner |= {f"{MORE_TEMPLATES}/{file}": stamp for file, stamp in more.items() if not is_weights(file)}
         if inner:
             folders.append(Folder(name, inner))
     return tuple(folders)

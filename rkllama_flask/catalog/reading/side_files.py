@@ -12,9 +12,17 @@ from rkllama_flask.sampling import Sampling
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+CHAT_TEMPLATE_JSON = "chat_template.json"
+"""As models that also see have been published with: `{"chat_template": …}`."""
+TOOL_TEMPLATE = "tool_use.jinja"
+MORE_TEMPLATES = "additional_chat_templates"
+"""The folder beside a model in which its makers keep templates that have a name; here they may also lie beside it."""
 GENERATION_CONFIG = "generation_config.json"
 CONFIG = "config.json"
-SIDE_FILES = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, GENERATION_CONFIG, CONFIG)
+SIDE_FILES = (
+    *(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, CHAT_TEMPLATE_JSON, TOOL_TEMPLATE, GENERATION_CONFIG),
+    CONFIG,
+)
 
 _MAX_BYTES = 32 << 20
 _SAMPLING = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "repetition_penalty": "repeat_penalty"}
@@ -26,6 +34,7 @@ class SideFacts:
 
     tokenizer_path: Path | None = None
     chat_template: str | None = None
+    tool_template: str | None = None
     bos_token: str | None = None
     eos_token: str | None = None
     eos_token_ids: tuple[int, ...] = ()
@@ -44,9 +53,11 @@ def read_side_files(paths: Mapping[str, Path], warn: Callable[[str], None]) -> S
     text = config.get("text_config")
     config = config | text if isinstance(text, dict) else config
     eos_token = _token(tokenizer.get("eos_token"))
+    templates = named_templates(tokenizer.get("chat_template")) | _own_templates(paths, warn)
     return SideFacts(
         tokenizer_path=paths.get(TOKENIZER),
-        chat_template=_text(paths.get(CHAT_TEMPLATE), warn) or _template(tokenizer.get("chat_template")),
+        chat_template=templates.get("default") or next(iter(templates.values()), None),
+        tool_template=templates.get("tool_use"),
         bos_token=_token(tokenizer.get("bos_token")),
         eos_token=eos_token,
         eos_token_ids=_ids(generation.get("eos_token_id"))
@@ -84,12 +95,24 @@ def _json(path: Path | None, warn: Callable[[str], None]) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _template(value: Any) -> str | None:
-    """The template, or the one called `default` of a list of several."""
+def places_of(name: str) -> tuple[str, ...]:
+    """Where a side file may lie in its model's folder, the first that is there."""
+    return (name, f"{MORE_TEMPLATES}/{name}") if name == TOOL_TEMPLATE else (name,)
+
+
+def named_templates(value: Any) -> dict[str, str]:
+    """One template, which is `default`, or several with their names: a list of `{"name", "template"}`, or a mapping."""
     if isinstance(value, list):
-        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
-        value = named.get("default", next(iter(named.values()), None))
-    return _string(value)
+        value = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+    named = value if isinstance(value, dict) else {"default": value}
+    return {name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str) and text}
+
+
+def _own_templates(paths: Mapping[str, Path], warn: Callable[[str], None]) -> dict[str, str]:
+    """Those in files of their own, which come before those in the tokenizer's configuration."""
+    found = named_templates(_json(paths.get(CHAT_TEMPLATE_JSON), warn).get("chat_template"))
+    files = {"default": _text(paths.get(CHAT_TEMPLATE), warn), "tool_use": _text(paths.get(TOOL_TEMPLATE), warn)}
+    return found | {name: text for name, text in files.items() if text}
 
 
 def _token(value: Any) -> str | None:

@@ -63,13 +63,15 @@ class FittingAnswer:
 
 
 def without_oldest_turns(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
-    """The request without its oldest turns; every system message and the last message stay. Raises `error`."""
+    """The request without its oldest turns. System messages stay, the last question, and the last turn; calls stay or
+    go together with their results. Raises `error` where nothing can go.
+    """
     messages = request.messages or ()
     wanted = sum(map(_length, messages)) * _share(error)
-    begin = _beginning(messages, wanted)
-    if begin is None:
+    gone = _to_leave_out(messages, wanted)
+    if not gone:
         raise error
-    return replace(request, messages=_without_oldest(messages, begin))
+    return replace(request, messages=tuple(message for at, message in enumerate(messages) if at not in gone))
 
 
 def without_beginning(request: GenerationRequest, error: ContextLengthExceeded) -> GenerationRequest:
@@ -97,25 +99,35 @@ def _share(error: ContextLengthExceeded) -> float:
     return error.limit * (1 - ROOM_FOR_ANSWER) / max(error.prompt_tokens, 1)
 
 
-def _beginning(messages: tuple[Message, ...], wanted: float) -> int | None:
-    """Where what is kept begins: the first place after which not more than `wanted` is left, else the last that is.
+def _to_leave_out(messages: tuple[Message, ...], wanted: float) -> set[int]:
+    """Places of the oldest turns, so many that not more than `wanted` is left, or all that may go.
 
-    Many templates want a user's turn first. None where nothing can go. One pass, because there may be many messages.
+    First those before the last question, up to a user's turn, because many templates want one first; then those behind.
     """
-    left, gone, found = sum(map(_length, messages)), False, None
+    turns = _turns(messages)
+    users = [messages[turn[0]].role == "user" for turn in turns]
+    question = len(users) - 1 - users[::-1].index(True) if True in users else -1
+    before = max(question, 0)
+    left, gone = sum(map(_length, messages)), set[int]()
+    for at, turn in enumerate((*turns[:before], *turns[question + 1 : -1])):
+        if gone and left <= wanted and (at >= before or users[at]):
+            break
+        gone.update(turn)
+        left -= sum(_length(messages[place]) for place in turn)
+    return gone
+
+
+def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
+    """The places of what stays or goes together, without the system's: a message, or calls with their results."""
+    found: list[list[int]] = []
+    called = False
     for at, message in enumerate(messages):
-        if gone and (message.role == "user" or at == len(messages) - 1):
-            found = at
-            if left <= wanted:
-                break
-        if message.role != "system":
-            left -= _length(message)
-            gone = True
+        if message.role == "tool" and called:
+            found[-1].append(at)
+        elif message.role != "system":
+            found.append([at])
+            called = bool(message.tool_calls)
     return found
-
-
-def _without_oldest(messages: tuple[Message, ...], begin: int) -> tuple[Message, ...]:
-    return tuple(message for at, message in enumerate(messages) if at >= begin or message.role == "system")
 
 
 def _length(message: Message) -> int:

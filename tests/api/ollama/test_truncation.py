@@ -103,11 +103,13 @@ def test_what_is_kept_begins_with_a_question(api: OllamaApi, counting: CountingI
         assert [message.role for message in messages[:2]] == ["system", "user"]
 
 
-def test_every_system_message_and_the_last_message_stay(api: OllamaApi, counting: CountingInference) -> None:
+def test_every_system_message_the_last_question_and_the_last_message_stay(
+    api: OllamaApi, counting: CountingInference
+) -> None:
     late = {"role": "system", "content": "In English."}
-    messages = [*conversation(10), late, *conversation(10)[1:-1], {"role": "tool", "content": "7" * 70}]
+    messages = [*conversation(10), late, *conversation(10)[1:-1], {"role": "tool", "content": "7" * 60}]
     post(api, messages, stream=False)
-    assert kept(counting) == ["Be brief.", "In English.", "7" * 70]
+    assert kept(counting) == ["Be brief.", "In English.", "16", "7" * 60]
 
 
 def test_a_last_message_that_is_too_long_by_itself_is_refused(api: OllamaApi, counting: CountingInference) -> None:
@@ -159,3 +161,34 @@ def test_calls_count_as_text(api: OllamaApi) -> None:
     api.inference.scripts = [(ContextLengthExceeded(520, 100),), (finished(),)]
     assert post(api, messages, stream=False).status_code == 200
     assert api.inference.requests[-1].messages == (Message("user", "c"),)
+
+
+def test_of_a_long_agents_run_the_question_stays_and_the_newest_calls_with_their_results(
+    api: OllamaApi, counting: CountingInference
+) -> None:
+    def step(number: int) -> list[dict[str, Any]]:
+        calls = [{"function": {"name": "f", "arguments": {"n": f"{number}{call}"}}} for call in "ab"]
+        return [
+            {"role": "assistant", "content": f"step {number}", "tool_calls": calls},
+            *({"role": "tool", "content": f"{number}{call}".rjust(10)} for call in "ab"),
+        ]
+
+    asked = {"role": "user", "content": "Find it."}
+    for steps in range(4, 12):
+        run = [step_message for number in range(steps) for step_message in step(number)]
+        assert post(api, [*conversation(2), *conversation(2)[2:3], asked, *run], stream=False).status_code == 200
+        messages = counting.requests[-1].messages or ()
+        assert kept(counting)[:2] == ["Be brief.", "Find it."]
+        assert [message.role for message in messages[2:]] == ["assistant", "tool", "tool"] * (len(messages[2:]) // 3)
+        assert messages[2:], "nothing of the run is left"
+        assert kept(counting)[-1] == f"{steps - 1}b"
+
+
+def test_results_without_a_question_keep_their_call(api: OllamaApi, counting: CountingInference) -> None:
+    call = {"function": {"name": "f", "arguments": {}}}
+    pair = [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "r" * 40},
+    ]
+    assert post(api, [SYSTEM, *pair, *pair, *pair], stream=False).status_code == 200
+    assert [message.role for message in counting.requests[-1].messages or ()] == ["system", "assistant", "tool"]

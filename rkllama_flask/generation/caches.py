@@ -175,7 +175,7 @@ class Caches:
 
 def template_digest(model: Model) -> str:
     """Changes with the chat template that the model's files put in force."""
-    return _digest(ChatTemplate.for_model(model).source)
+    return _digest(ChatTemplate.for_model(model).source + (model.tool_template or ""))
 
 
 @lru_cache(maxsize=32)

@@ -44,9 +44,10 @@ class Parser(Protocol):
 class Generation(Following[Content]):
     """An iterator of events that ends with Finished. Raises RkllamaError out of `next()`; `close()` cancels.
 
-    `unapplied` names request fields that this runtime could not honour; valid after the first event that isn't Waiting.
-    `prompt_tokens` is the prompt's exact count, None without a tokenizer: then only Finished has one. `cutting_stops`
-    are the stop strings that cut an answer; any other is how the model ends its turn.
+    `unapplied` names request fields that this runtime could not honour, and messages that are `left_out` of the prompt;
+    valid after the first event that isn't Waiting. `prompt_tokens` is the prompt's exact count, None without a
+    tokenizer: then only Finished has one. `cutting_stops` are the stop strings that cut an answer; any other is how the
+    model ends its turn.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Generation(Following[Content]):
         cutting_stops: frozenset[str] = frozenset(),
         queue_timeout: float,
         on_end: OnEnd = nobody,
+        left_out: tuple[str, ...] = (),
     ) -> None:
         super().__init__(engine, job, queue_timeout=queue_timeout, on_end=on_end)
         self._model = job.spec.name
@@ -76,7 +78,7 @@ class Generation(Following[Content]):
         self._finished: Finished | None = None
         self._called_tools = False
         self._unfit: AnswerUnfit | None = None
-        self.unapplied: tuple[str, ...] = ()
+        self.unapplied = left_out
 
     def finish(self) -> None:
         """The answer may end here: Finished comes soon, with what it has cost."""
@@ -93,7 +95,7 @@ class Generation(Following[Content]):
             self._read(event)
         elif isinstance(event, Started):
             self._started = event
-            self.unapplied = event.unapplied
+            self.unapplied += event.unapplied
             self._ready.append(Waiting(0.0))  # the runtime reads the prompt: there is time to make things ready
         elif isinstance(event, Done) and isinstance(event.result, RunResult):
             self._end(event.result)

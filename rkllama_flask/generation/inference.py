@@ -130,6 +130,7 @@ class Inference(Models):
             parser=prompt.parser,
             prompt_tokens=prompt.tokens,
             cutting_stops=request.cutting_stops,
+            left_out=prompt.left_out,
             queue_timeout=self._queue_timeout,
             on_end=self._observe(),
         )

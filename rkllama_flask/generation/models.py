@@ -173,7 +173,7 @@ class Models:
         if "completion" not in found:
             return found
         template = ChatTemplate.for_model(model)
-        tools = ("tools",) if template.supports_tools else ()
+        tools = ("tools",) if ChatTemplate.for_model(model, tools=True).supports_tools else ()
         thinking = ("thinking",) if template.supports_thinking else ()
         insert = ("insert",) if fills_gaps(model) else ()
         return (*found, *tools, *thinking, *insert)

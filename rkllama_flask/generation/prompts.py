@@ -33,7 +33,8 @@ class BuiltPrompt:
     """`content` is text or token ids; `tokens` their exact number, None without a tokenizer.
 
     `opening` is what it begins with before anything of its user's, where that is long, and `opening_length` the
-    characters of its messages; `conversation` tells what the user said first. With `steps` the server writes the answer
+    characters of its messages; `conversation` tells what the user said first; `left_out` names the messages that are
+    not in it as they were sent. With `steps` the server writes the answer
     together with the model; the content is then the first step's, the tokens are the prompt's alone.
     """
 
@@ -45,6 +46,7 @@ class BuiltPrompt:
     opening: Content | None = None
     opening_length: int = 0
     conversation: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 class Prompts:
@@ -69,12 +71,12 @@ class Prompts:
         tokenizer = self.tokenizer(request.model)
         if request.messages is None:
             return self._raw(request, tokenizer)
-        template = ChatTemplate.for_model(request.model, override=request.template)
+        tools = () if request.tool_choice.mode == "none" else request.tools
+        template = ChatTemplate.for_model(request.model, override=request.template, tools=bool(tools))
         messages = _conversation(request)
         parser: Parser | None = None
         script: Callable[[Written], Script] | None = None
         thinking = request.model.modelfile.parameters.get("think") if request.thinking is None else request.thinking
-        tools = () if request.tool_choice.mode == "none" else request.tools
         output = _json_output(request)
         if output is not None:
             messages = _with_system_addition(messages, output.instruction)
@@ -90,7 +92,7 @@ class Prompts:
         thinks = template.thinking_is_prefilled(prompt)
         splitter = ReasoningSplitter(open=thinks, calls=_only_calls(request) if tools else None)
         written, tokens = self._encode(prompt, request.model, tokenizer, context=request.context)
-        built = BuiltPrompt(written, tokens, splitter, parser)
+        built = BuiltPrompt(written, tokens, splitter, parser, left_out=_names(prompt, messages, request))
         if script is not None:
             may_think = thinks or (template.supports_thinking and thinking is not False)
 
@@ -184,6 +186,13 @@ class Prompts:
         tokenizer.check(context, param="context")
         ids = [*context, *tokenizer.encode(prompt, add_bos=not context)]
         return ids, len(ids)
+
+
+def _names(prompt: Prompt, messages: Sequence[Message], request: GenerationRequest) -> tuple[str, ...]:
+    """What the template left out, in the client's words."""
+    sent = request.messages or ()
+    places = {id(message): f"messages[{place}]" for place, message in enumerate(sent)} if prompt.left_out else {}
+    return tuple(dict.fromkeys(places.get(id(messages[at]), "messages") for at in prompt.left_out))
 
 
 def _json_output(request: GenerationRequest) -> JsonOutput | None:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.generation.data.cases import HERE
 from tests.hosts.test_hosts import chat
 from tests.serving import Server
 
@@ -99,3 +100,55 @@ def test_a_call_of_a_function_that_is_not_on_offer_stays_text(scripted: Server) 
     said = CALL.replace("get_weather", "get_wether")
     choice = scripted.post("/v1/chat/completions", chat(played(said), tools=TOOLS)).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == (said, "stop")
+
+
+class TestConversationsThatATemplateRefuses:
+    """On each API, with templates in the shapes of published ones."""
+
+    @pytest.fixture(params=["one_call", "by_turns_but_calls", "wants_a_query", "alternating"])
+    def model(self, scripted: Server, request: pytest.FixtureRequest) -> str:
+        return self.created(scripted, (HERE / "templates" / f"{request.param}.jinja").read_text(encoding="utf-8"))
+
+    @staticmethod
+    def created(server: Server, template: str, **fields: Any) -> str:
+        body = {"model": "fitted", "from": "scripted", "template": template, "stream": False, **fields}
+        assert server.post("/api/create", body).status_code == 200
+        return "fitted"
+
+    def test_what_the_server_answered_is_accepted_back(self, scripted: Server, model: str) -> None:
+        calls = [{"type": "function", "id": f"call_{place}", "function": {"name": "get_weather", "arguments": place}}
+                 for place in ('{"place": "Bonn"}', '{"place": "Rome"}')]  # fmt: skip
+        history = [
+            {"role": "assistant", "content": "So:", "tool_calls": calls},
+            *({"role": "tool", "tool_call_id": call["id"], "content": "21"} for call in calls),
+        ]
+        asked = chat("Weather?", tools=TOOLS, model=model)
+        for messages in (history, [*asked["messages"], *history], [*asked["messages"], *history, *asked["messages"]]):
+            reply = scripted.post("/v1/chat/completions", asked | {"messages": messages})
+            assert reply.status_code == 200, reply.text
+            prompt = scripted.post("/apply-template", asked | {"messages": messages}).json()["prompt"]
+            assert all(text in prompt for text in ("So:", "Bonn", "Rome", "21"))
+
+    def test_only_results_of_tools_are_enough_for_anthropics_route(self, scripted: Server, model: str) -> None:
+        blocks = [{"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"place": "Bonn"}}]
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "21"}
+        body = {
+            "model": model,
+            "max_tokens": 9,
+            "system": "Be brief.",
+            "messages": [{"role": "assistant", "content": blocks}, {"role": "user", "content": [result]}],
+        }
+        reply = scripted.post("/v1/messages", body)
+        assert reply.status_code == 200, reply.text
+
+    def test_a_modelfile_may_begin_with_the_models_own_words(self, scripted: Server, model: str) -> None:
+        template = (HERE / "templates" / "alternating.jinja").read_text(encoding="utf-8")
+        self.created(scripted, template, messages=[{"role": "assistant", "content": "Welcome!"}])
+        body = {"model": model, "stream": False, "messages": [{"role": "user", "content": "Hi"}] * 2}
+        assert scripted.post("/api/chat", body).status_code == 200
+
+    def test_a_message_that_a_template_drops_is_named(self, scripted: Server) -> None:
+        deaf = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+        messages = [{"role": role, "content": f"said by {role}"} for role in ("user", "assistant", "user")]
+        body = {"model": self.created(scripted, deaf), "messages": messages}
+        assert scripted.post("/v1/chat/completions", body).headers["X-Unapplied-Parameters"] == "messages[1]"

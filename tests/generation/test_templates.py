@@ -66,6 +66,12 @@ class TestWhichTemplate:
         model = make_model(chat_template="own", modelfile=Modelfile(template="modelfile"))
         assert ChatTemplate.for_model(model).source == "modelfile"
 
+    def test_where_tools_are_given_the_one_for_tools_is_used(self) -> None:
+        model = make_model(chat_template="own", tool_template="for tools")
+        assert ChatTemplate.for_model(model, tools=True).source == "for tools"
+        assert ChatTemplate.for_model(model).source == "own"
+        assert ChatTemplate.for_model(make_model(chat_template="own"), tools=True).source == "own"
+
     def test_the_models_own_comes_before_a_built_in_one(self) -> None:
         assert ChatTemplate.for_model(make_model(name="qwen3-0.6b", chat_template="own")).source == "own"
 
@@ -115,9 +121,9 @@ class TestWhatATemplateIsGiven:
 
     def test_calls_have_objects_as_arguments(self) -> None:
         source = "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.city }}{% endif %}"
-        source += "{{ m.tool_calls | tojson if m.tool_calls }}{{ m.content if m.role == 'tool' }}{% endfor %}"
+        source += "{{ m.tool_calls | tojson if m.tool_calls }}{{ m.content if not m.tool_calls }}{% endfor %}"
         text = render(source, *HELLO, Message("assistant", tool_calls=(CALL,)), RESULT)
-        assert text.startswith("Köln[{")
+        assert text.startswith("Hello!Köln[{")
         assert '"id": "call_1"' in text
 
     def test_calls_have_text_as_arguments_where_the_template_adds_it_to_text(self) -> None:
@@ -279,7 +285,7 @@ class TestWhatATemplateCanDo:
 class TestWhatATemplateRefuses:
     def test_its_own_message_is_told(self) -> None:
         with pytest.raises(TemplateFailed, match="roles must alternate") as caught:
-            family_template("gemma").render([*HELLO, *HELLO])
+            render("{{ raise_exception('roles must alternate') }}", *HELLO)
         assert caught.value.status == 400
         assert caught.value.param == "messages"
 

@@ -13,9 +13,13 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """The whole prompt in order. Client text that could not be mistaken for anything may stand in trusted segments."""
+    """The whole prompt in order. Client text that could not be mistaken for anything may stand in trusted segments.
+
+    `left_out` are the places of the messages of which the template does not write every text, or not in order.
+    """
 
     segments: tuple[Segment, ...]
+    left_out: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:

@@ -34,8 +34,9 @@ class TemplateLimit(SecurityError):
 
 
 class _Budget:
-    def __init__(self) -> None:
-        self.deadline = time.monotonic() + TIME_LIMIT
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
         self.characters = TOTAL_LIMIT
 
 
@@ -48,7 +49,33 @@ def limited() -> Iterator[None]:
     if _budget.get() is not None:
         yield
         return
-    token = _budget.set(_Budget())
+    with _opened(_Budget(TIME_LIMIT)):
+        yield
+
+
+class ProbingTime:
+    """The time that all trials of one template may take together: `with` one, it has a budget beside the request's."""
+
+    def __init__(self) -> None:
+        self._left = TIME_LIMIT
+
+    @property
+    def is_over(self) -> bool:
+        return self._left <= 0
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        budget = _Budget(self._left)
+        try:
+            with _opened(budget):
+                yield
+        finally:
+            self._left = budget.deadline - time.monotonic()
+
+
+@contextmanager
+def _opened(budget: _Budget) -> Iterator[None]:
+    token = _budget.set(budget)
     try:
         yield
     finally:
@@ -58,7 +85,7 @@ def limited() -> Iterator[None]:
 def check_time() -> None:
     budget = _budget.get()
     if budget is not None and time.monotonic() > budget.deadline:
-        raise TemplateLimit(f"the template runs for more than {TIME_LIMIT:g} seconds")
+        raise TemplateLimit(f"the template runs for more than {budget.seconds:g} seconds")
 
 
 def pay(size: int) -> None:

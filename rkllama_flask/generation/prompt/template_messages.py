@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rkllama_flask.generation.prompt.special_text import Cover
@@ -23,20 +24,36 @@ To call one, write its name and arguments as a JSON object between these tags, a
 </tool_call>"""
 
 
-def turns(messages: Iterable[Message], *, arguments_as_text: bool = False, null_content: bool = False) -> list[Turn]:
-    """The messages as dictionaries; a key is there only where it says something.
+@dataclass(frozen=True)
+class CallForm:
+    """How a template wants calls: arguments as text or object, null or empty content beside them.
 
-    Some templates want a call's arguments as JSON text, or null as the content of a turn that only calls.
+    Arguments that are no object are handed over as text, or as an object that holds the text.
     """
+
+    arguments_as_text: bool = False
+    null_content: bool = False
+    wraps_text: bool = False
+
+    @property
+    def empty(self) -> str | None:
+        """The content of a turn that only calls."""
+        return None if self.null_content else ""
+
+
+PLAIN_CALLS = CallForm()
+
+
+def turns(messages: Iterable[Message], form: CallForm = PLAIN_CALLS) -> list[Turn]:
+    """The messages as dictionaries; a key is there only where it says something."""
     found = []
     for message in messages:
         turn: Turn = {"role": message.role, "content": message.content}
         if message.reasoning is not None:
             turn["reasoning_content"] = message.reasoning
         if message.tool_calls:
-            turn["tool_calls"] = [_call(call, as_text=arguments_as_text) for call in message.tool_calls]
-            if null_content and not message.content:
-                turn["content"] = None
+            turn["tool_calls"] = [_call(call, form) for call in message.tool_calls]
+            turn["content"] = message.content or form.empty
         if message.tool_call_id is not None:
             turn["tool_call_id"] = message.tool_call_id
         if message.name is not None:
@@ -91,50 +108,66 @@ def with_leading_system_joined(conversation: Sequence[Turn]) -> list[Turn]:
     return [{**conversation[0], "content": content}, *conversation[lead:]]
 
 
-def without_system(conversation: Sequence[Turn], *, keep_first: bool) -> list[Turn]:
-    """System text moved to the front of the next user turn, or made one where none follows."""
-    found: list[Turn] = []
-    waiting: list[str] = []
-    for index, turn in enumerate(conversation):
-        if turn["role"] == "system" and not (keep_first and index == 0):
-            waiting.extend([turn["content"]] if turn["content"] else [])
-        elif turn["role"] == "user" and waiting:
-            found.append({**turn, "content": "\n\n".join((*waiting, turn["content"]))})
-            waiting = []
-        else:
-            found.append(turn)
-    text = "\n\n".join(waiting)
-    if text and found and found[-1]["role"] == "user":
-        found[-1] = {**found[-1], "content": f"{found[-1]['content']}\n\n{text}"}
-    elif text:
-        found.append({"role": "user", "content": text})
+def joined(first: Turn, second: Turn) -> Turn:
+    """Two turns of one role as one."""
+    found = {**first, **second}
+    for key, between in (("content", "\n\n"), ("reasoning_content", "\n\n")):
+        texts = [turn[key] for turn in (first, second) if turn.get(key)]
+        if texts:
+            found[key] = between.join(texts)
+    if "tool_calls" in found:
+        found["tool_calls"] = [*first.get("tool_calls", ()), *second.get("tool_calls", ())]
     return found
 
 
-def with_tools_as_text(conversation: Sequence[Turn], tools: Sequence[Turn]) -> list[Turn]:
-    """For a template that knows no tools: an instruction in the system text, calls and results as tagged text."""
+def as_text(turn: Turn) -> Turn:
+    """For a template that doesn't take a call, or a result, in its place: tagged text of the model, or of the user."""
+    if turn["role"] == "tool":
+        return {"role": "user", "content": f"<tool_response>\n{turn['content']}\n</tool_response>"}
+    if not turn.get("tool_calls"):
+        return turn
+    calls = [f"<tool_call>\n{_line(call['function'])}\n</tool_call>" for call in turn["tool_calls"]]
+    content = "\n".join((*([turn["content"]] if turn["content"] else []), *calls))
+    return {key: value for key, value in {**turn, "content": content}.items() if key != "tool_calls"}
+
+
+def with_instruction(conversation: Sequence[Turn], tools: Sequence[Turn]) -> list[Turn]:
+    """For a template that knows no tools: an instruction in the system text."""
+    instruction = _INSTRUCTION.format(tools="\n".join(_line(tool["function"]) for tool in tools))
+    if conversation and conversation[0]["role"] == "system":
+        first = conversation[0]
+        return [{**first, "content": f"{first['content']}\n\n{instruction}"}, *conversation[1:]]
+    return [{"role": "system", "content": instruction}, *conversation]
+
+
+def with_call_ids(conversation: Sequence[Turn]) -> list[Turn]:
+    """Every call with an id, and every result with its call's id and name.
+
+    A result that names no call answers the oldest one that is still open.
+    """
     found: list[Turn] = []
+    names: dict[str, str] = {}
+    waiting: list[str] = []
     for turn in conversation:
-        if turn["role"] == "tool":
-            result = f"<tool_response>\n{turn['content']}\n</tool_response>"
-            if not found or "results" not in found[-1]:
-                found.append({"role": "user", "content": "", "results": []})
-            found[-1]["results"].append(result)
-        elif turn.get("tool_calls"):
-            calls = [f"<tool_call>\n{_line(call['function'])}\n</tool_call>" for call in turn["tool_calls"]]
-            content = "\n".join((*([turn["content"]] if turn["content"] else []), *calls))
-            found.append({key: value for key, value in {**turn, "content": content}.items() if key != "tool_calls"})
+        if turn.get("tool_calls"):
+            calls = [
+                call if call.get("id") else {**call, "id": f"call{len(names) + at:05}"}
+                for at, call in enumerate(turn["tool_calls"])
+            ]
+            waiting = [call["id"] for call in calls]
+            names |= {call["id"]: call["function"]["name"] for call in calls}
+            found.append({**turn, "tool_calls": calls})
+        elif turn["role"] == "tool":
+            call_id = turn.get("tool_call_id") or (waiting[0] if waiting else None)
+            if call_id is not None:
+                waiting = [other for other in waiting if other != call_id]
+                name = {"name": names[call_id]} if call_id in names else {}
+                found.append({**name, **turn, "tool_call_id": call_id})
+            else:
+                found.append(turn)
         else:
             found.append(turn)
-    for turn in found:
-        if results := turn.pop("results", None):
-            turn["content"] = "\n".join(results)
-    if not tools:
-        return found
-    instruction = _INSTRUCTION.format(tools="\n".join(_line(tool["function"]) for tool in tools))
-    if found and found[0]["role"] == "system":
-        return [{**found[0], "content": f"{found[0]['content']}\n\n{instruction}"}, *found[1:]]
-    return [{"role": "system", "content": instruction}, *found]
+    return found
 
 
 def with_short_call_ids(conversation: Sequence[Turn]) -> list[Turn]:
@@ -155,14 +188,15 @@ def with_short_call_ids(conversation: Sequence[Turn]) -> list[Turn]:
     return found
 
 
-def _call(call: ToolCall, *, as_text: bool) -> Turn:
+def _call(call: ToolCall, form: CallForm) -> Turn:
     arguments: Any = call.arguments
-    if not as_text:
+    if not form.arguments_as_text:
         try:
             parsed = json.loads(call.arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = None
-        arguments = parsed if isinstance(parsed, dict) else call.arguments
+        otherwise = {"arguments": call.arguments} if form.wraps_text else call.arguments
+        arguments = parsed if isinstance(parsed, dict) else otherwise
     function = {"name": call.name, "arguments": arguments}
     return {"type": "function", "function": function} | ({} if call.id is None else {"id": call.id})
 

@@ -140,7 +140,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             if name in _PADDING_METHODS:
                 raise limits.TemplateLimit(f"the template may not use '{name}'")
             if name == "replace":
-                return limits.replace(subject, *args, **kwargs)
+                return limits.replace(subject, *args, **_given(kwargs))
             if name == "join":
                 return limits.join(args[0], subject)
         return limits.paid(super().call(context, obj, *args, **kwargs))
@@ -168,6 +168,11 @@ def _paying(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return limits.paid(function(*args, **kwargs))
 
     return filtered
+
+
+def _given(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords that the template wrote, without those that jinja2 adds within loops and blocks."""
+    return {key: value for key, value in kwargs.items() if key not in ("_loop_vars", "_block_vars")}
 
 
 def _raise(message: str) -> NoReturn:

@@ -15,6 +15,7 @@ import tokenizers
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.catalog.reading.gguf import GgufUnreadable, read_metadata
+from rkllama_flask.catalog.reading.side_files import named_templates
 from rkllama_flask.errors import InvalidRequest, ModelUnusable
 from rkllama_flask.generation.prompt.gguf_tokenizer import build_tokenizer
 from rkllama_flask.generation.prompt.segments import Prompt, Segment
@@ -154,8 +155,7 @@ def _from_json(path: Path, _mtime_ns: int, _size: int) -> Tokenizer:
     described = json.loads(path.read_bytes())
     beside = path.with_name("tokenizer_config.json")
     config = json.loads(beside.read_bytes()) if beside.is_file() else {}
-    template = config.get("chat_template")
-    template = template if isinstance(template, str) else ""
+    template = "".join(named_templates(config.get("chat_template")).values())
     described.update(truncation=None, padding=None)
     for token in described.get("added_tokens") or ():
         token["special"] = token["special"] or is_markup(token["content"], template)

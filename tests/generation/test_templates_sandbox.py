@@ -135,14 +135,24 @@ class TestLimits:
             render(source)
         assert time.monotonic() - begun < 5
 
+    def test_time_in_which_others_work_is_not_the_templates(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looks = itertools.count()
+        stalled = SimpleNamespace(monotonic=lambda: 10 * next(looks), thread_time=lambda: 0.0)
+        monkeypatch.setattr(template_limits, "time", stalled)
+        assert render("{% for i in range(9) %}{{ i }}{% endfor %}") == "012345678"
+
     def test_what_the_template_can_do_is_tried_out_within_the_same_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looks = itertools.count()  # one is a second
-        monkeypatch.setattr(template_limits, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+
+        def clock() -> int:
+            return next(looks)
+
+        monkeypatch.setattr(template_limits, "time", SimpleNamespace(monotonic=clock, thread_time=clock))
         template = ChatTemplate("{% for i in range(99999) %}{% endfor %}{# tools, and no more than this #}")
         conversation = [Message("system", "a"), Message("user", "b"), Message("system", "c"), Message("tool", "d")]
         with pytest.raises(TemplateFailed, match="seconds"):
             template.render(conversation, [Tool("f")])
-        assert next(looks) < 15
+        assert next(looks) < 25
 
     @pytest.mark.parametrize(
         "source",

@@ -36,8 +36,19 @@ class TemplateLimit(SecurityError):
 class _Budget:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
+        self._begun = time.thread_time()
         self.characters = TOTAL_LIMIT
+
+    @property
+    def used(self) -> float:
+        """Seconds of this thread's own work."""
+        return time.thread_time() - self._begun
+
+    @property
+    def is_over(self) -> bool:
+        """The clock is quicker to read, but goes on while the machine does something else."""
+        return time.monotonic() > self._deadline and self.used > self.seconds
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
@@ -70,7 +81,7 @@ class ProbingTime:
             with _opened(budget):
                 yield
         finally:
-            self._left = budget.deadline - time.monotonic()
+            self._left -= budget.used
 
 
 @contextmanager
@@ -84,7 +95,7 @@ def _opened(budget: _Budget) -> Iterator[None]:
 
 def check_time() -> None:
     budget = _budget.get()
-    if budget is not None and time.monotonic() > budget.deadline:
+    if budget is not None and budget.is_over:
         raise TemplateLimit(f"the template runs for more than {budget.seconds:g} seconds")
 
 

@@ -54,7 +54,10 @@ class Probed:
 
     @cached_property
     def system(self) -> bool:
-        return self._shows(_turns("system", "user"))
+        """Also behind calls, where there can be some: its text is to stand at one place all through a conversation."""
+        called = ("call", "result") if self._tools and self.call_form else ()
+        ends = ("user",), ("user", *called)
+        return all(self._shows(_turns("system", *end, form=self._form if called else PLAIN_CALLS)) for end in ends)
 
     @cached_property
     def late_system(self) -> bool:

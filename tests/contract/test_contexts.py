@@ -125,8 +125,9 @@ def test_who_names_no_context_has_the_models_own_whatever_another_client_has_ask
     assert listed["expires_at"] > "2200"  # it was to stay, and does
 
 
-@pytest.mark.parametrize("ask", WAYS)
-@pytest.mark.parametrize("model", [COUNTED, TEXT])
+@pytest.mark.parametrize(
+    ("ask", "model"), [(ask_openai, COUNTED), (ask_openai, TEXT), (embed_openai, COUNTED), (embed_ollama, TEXT)]
+)
 def test_what_fits_is_no_reason_to_load_again(server: Server, model: str, ask: Ask) -> None:
     ollama(server, model, "Hi", num_ctx=1024)
     before = loads(server)

@@ -161,8 +161,19 @@ def test_only_what_has_its_turn_earlier_counts_for_a_new_job() -> None:
     jobs = [Generate(spec=spec("one"), prompt="", client="many") for _ in range(50)]
     for one in jobs:
         waiting.add(one)
-    assert waiting.before("few") == jobs[:1]
-    assert waiting.before("many") == jobs
+    assert waiting.before(Generate(spec=spec("one"), prompt="", client="few")) == jobs[:1]
+    assert waiting.before(Generate(spec=spec("one"), prompt="", client="many")) == jobs
+    assert waiting.before(embedding("many")) == jobs[:1]
+
+
+def test_a_clients_answers_and_its_embeddings_take_turns() -> None:
+    waiting, model = WaitingJobs(places=64), loaded("one", size=1, last_used=0)
+    many = [embedding("webui") for _ in range(20)]
+    answers = [Generate(spec=model.spec, prompt="", client="webui") for _ in range(2)]
+    for one in (*many, *answers):
+        waiting.add(one)
+    ran = [entry.job for entry in waiting.order()]
+    assert [ran.index(answer) for answer in answers] == [1, 3]
 
 
 def embedding(client: str, *, tokens: int = 1) -> Embed:

@@ -168,7 +168,7 @@ class JobQueue:
             raise ProcessSpent("The runtime hangs. Try again in a moment.", retry_after=3)
         if self.draining:
             raise Draining("The server is shutting down. Try again in a moment.", retry_after=2)
-        wait = self._wait_behind(self._waiting.before(job.client))
+        wait = self._wait_behind(self._waiting.before(job))
         if wait > self._max_wait and isinstance(job, Generate | Embed):
             raise QueueFull(
                 f"This request would wait for about {wait:.0f} seconds, and at most {self._max_wait:g} are allowed. "

@@ -6,8 +6,8 @@ loaded: a run of another conversation in between would cost it a whole prefill, 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 MOST_OVERTAKINGS = 4
 """How often a job may see another go before it out of turn."""
@@ -17,6 +17,9 @@ LONGEST_OVERTAKING = 30.0
 
 WORTH = 32
 """Tokens that have to be spared; for less nobody is overtaken."""
+
+
+T = TypeVar("T", bound=Hashable)
 
 
 class Candidate(NamedTuple):
@@ -31,13 +34,13 @@ class Candidate(NamedTuple):
     firm: bool
 
 
-def in_turn(clients: Sequence[str], turns: Mapping[str, int]) -> list[int]:
+def in_turn(clients: Sequence[T], turns: Mapping[T, int]) -> list[int]:
     """The order in which waiting jobs get their turns, as indices.
 
     `clients` are those of the jobs, oldest job first; `turns` numbers the clients, the lowest is next and goes behind
     the highest when it has had one job.
     """
-    seen: Counter[str] = Counter()
+    seen: Counter[T] = Counter()
     places = []
     for index, client in enumerate(clients):
         places.append((seen[client], turns[client], index))

@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rkllama_flask.engine.jobs import Embed, Generate, Job
 from rkllama_flask.engine.models.residency import Loaded
@@ -37,6 +38,17 @@ def parts_of(job: Job) -> int:
     return min(PARTS, 1 + sum(map(length, job.prompts)) // _TOKENS_PER_PART)
 
 
+class Owner(NamedTuple):
+    """Whose turn it is. A client's answers don't wait for all of its embeddings: they take turns like two clients."""
+
+    client: str
+    embeds: bool
+
+
+def owner_of(job: Job) -> Owner:
+    return Owner(job.client, isinstance(job, Embed))
+
+
 class WaitingJobs:
     """A list that knows whose turn it is; `order` is a copy to be looked at without the lock.
 
@@ -46,7 +58,7 @@ class WaitingJobs:
     def __init__(self, places: int) -> None:
         self._places = places
         self._entries: list[Entry] = []
-        self._turns: dict[str, int] = {}
+        self._turns: dict[Owner, int] = {}
         self._number = itertools.count()
 
     def __len__(self) -> int:
@@ -54,15 +66,14 @@ class WaitingJobs:
 
     def add(self, job: Job) -> None:
         self._entries.append(Entry(job, parts_of(job)))
-        if job.client not in self._turns:
-            self._turns[job.client] = next(self._number)
+        self._turns.setdefault(owner_of(job), next(self._number))
 
     def remove(self, job: Job) -> bool:
         """Take a job out that is not to run; says whether it waited."""
         for index, entry in enumerate(self._entries):
             if entry.job is job:
                 del self._entries[index]
-                self._forget(job.client)
+                self._forget(owner_of(job))
                 return True
         return False
 
@@ -75,14 +86,15 @@ class WaitingJobs:
 
     def order(self) -> list[Entry]:
         """All of them, the one whose turn it is first."""
-        clients = [entry.job.client for entry in self._entries]
-        return [self._entries[index] for index in in_turn(clients, self._turns)]
+        owners = [owner_of(entry.job) for entry in self._entries]
+        return [self._entries[index] for index in in_turn(owners, self._turns)]
 
-    def before(self, client: str) -> list[Job]:
-        """Those that would have their turn before one more job of `client`."""
-        turns = {client: max(self._turns.values(), default=0) + 1} | self._turns
-        clients = [*(entry.job.client for entry in self._entries), client]
-        order = in_turn(clients, turns)
+    def before(self, job: Job) -> list[Job]:
+        """Those that would have their turn before one more job, this one."""
+        owner = owner_of(job)
+        turns = {owner: max(self._turns.values(), default=0) + 1} | self._turns
+        owners = [*(owner_of(entry.job) for entry in self._entries), owner]
+        order = in_turn(owners, turns)
         return [self._entries[index].job for index in order[: order.index(len(self._entries))]]
 
     def displaced_by(self, job: Job) -> list[Job] | None:
@@ -125,14 +137,14 @@ class WaitingJobs:
                 entry.overtaken_since = now
             entry.overtaken += 1
         self._entries.remove(chosen)
-        client = chosen.job.client
-        self._turns[client] = next(self._number)
-        self._forget(client)
+        owner = owner_of(chosen.job)
+        self._turns[owner] = next(self._number)
+        self._forget(owner)
         return True
 
-    def _forget(self, client: str) -> None:
-        if not any(entry.job.client == client for entry in self._entries):
-            self._turns.pop(client, None)
+    def _forget(self, owner: Owner) -> None:
+        if not any(owner_of(entry.job) == owner for entry in self._entries):
+            self._turns.pop(owner, None)
 
 
 def next_of(order: Sequence[Entry], models: Sequence[Loaded], *, now: float) -> Entry:

@@ -1,8 +1,8 @@
 """Coding agents do a whole task on the server: read, edit, run, look at a picture, answer.
 
-They are not installed by the tests. `npm install --prefix FOLDER @anthropic-ai/claude-code @openai/codex`, then
-`CODING_AGENTS=FOLDER/node_modules/.bin` for pytest. `unshare -rn sh -c 'ip link set lo up; exec "$@"' -` in front of
-pytest leaves them no network but loopback.
+They are not installed by the tests. `npm install --prefix FOLDER @anthropic-ai/claude-code @openai/codex opencode-ai`,
+then `CODING_AGENTS=FOLDER/node_modules/.bin` for pytest. `unshare -rn sh -c 'ip link set lo up; exec "$@"' -` in front
+of pytest leaves them no network but loopback.
 
 The scripted runtime plays the model by what has come: each file, and what a command prints, tells it the next call.
 """
@@ -68,6 +68,21 @@ enabled = false
     return {}
 
 
+def set_up_opencode(url: str, home: Path) -> Mapping[str, str]:
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": f"{url}/v1", "apiKey": "any"},
+        "models": {MODEL: {"limit": {"context": 16384, "output": 2000}}},
+    }
+    folder = home / ".config" / "opencode"
+    folder.mkdir(parents=True)
+    (folder / "opencode.json").write_text(
+        json.dumps({"provider": {"board": provider}, "model": f"board/{MODEL}", "permission": {"*": "allow"}})
+    )
+    switches = ("MODELS_FETCH", "AUTOUPDATE", "DEFAULT_PLUGINS", "LSP_DOWNLOAD", "SHARE")
+    return {f"OPENCODE_DISABLE_{switch}": "1" for switch in switches}
+
+
 def run_in_codex(command: str) -> dict[str, Any]:
     return call("exec_command", cmd=command)
 
@@ -99,6 +114,15 @@ AGENTS = (
         edit=patch_in_codex,
         run=run_in_codex,
         look=lambda path: call("view_image", path=str(path)),
+    ),
+    Agent(
+        "opencode",
+        ("run",),
+        set_up_opencode,
+        read=lambda path: call("read", filePath=str(path)),
+        edit=lambda path, old, new: call("edit", filePath=str(path), oldString=old, newString=new),
+        run=lambda command: call("bash", command=command, description="Run it"),
+        look=lambda path: call("read", filePath=str(path)),
     ),
 )
 
@@ -157,6 +181,7 @@ def test_a_coding_agent_does_its_task_to_the_end(agent: Agent, serve: Callable[.
     assert 'print("goodbye")' in (folder / "greeting.py").read_text()
     prompts = [entry["prompt"] or "" for entry in journal.parse(server.calls) if entry.what == "run"]
     assert "\ngoodbye\nNow look at the picture." in prompts[-1]
+    assert "iVBORw0KGgo" not in prompts[-1]  # how a PNG begins where it is sent as text
     asked = [json.loads(line) for line in server.log.splitlines() if '"method":"POST"' in line]
     assert {line["status"] for line in asked} == {200}
     conversation = [line for line in asked if line["prompt_tokens"] > 500]

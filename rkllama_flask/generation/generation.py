@@ -20,7 +20,7 @@ from rkllama_flask.generation.events import (
     Waiting,
 )
 from rkllama_flask.generation.following import Following, OnEnd, nobody
-from rkllama_flask.generation.output.reasoning import ReasoningSplitter
+from rkllama_flask.generation.output.content_marks import Splitter
 
 
 class Parser(Protocol):
@@ -55,7 +55,7 @@ class Generation(Following[Content]):
         engine: Engine,
         job: Generate,
         *,
-        splitter: ReasoningSplitter | None,
+        splitter: Splitter | None,
         parser: Parser | None,
         prompt_tokens: int | None,
         cutting_stops: frozenset[str] = frozenset(),

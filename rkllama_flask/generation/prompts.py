@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from rkllama_flask.catalog.model import Model
 from rkllama_flask.errors import AnswerUnfit, InvalidRequest, TemplateFailed, UnsupportedRequest
@@ -14,9 +14,11 @@ from rkllama_flask.generation.guided.json_format import JsonOutput
 from rkllama_flask.generation.guided.json_values import Script
 from rkllama_flask.generation.guided.thoughts import ThoughtsSlot
 from rkllama_flask.generation.guided.written import Written
-from rkllama_flask.generation.output.reasoning import ReasoningSplitter
+from rkllama_flask.generation.output.content_marks import Splitter
+from rkllama_flask.generation.output.readers import calls_for, splitter_for, text_begins
 from rkllama_flask.generation.output.tool_calls import OnlyCalls, ToolCallParser
 from rkllama_flask.generation.output.tool_dialects.dialects import Dialect, detect_dialect
+from rkllama_flask.generation.output.turn_form import Marks, TurnForm
 from rkllama_flask.generation.prompt.infill import infill
 from rkllama_flask.generation.prompt.openings import Openings, after_system, hash_of, opening
 from rkllama_flask.generation.prompt.segments import Prompt, Segment
@@ -24,6 +26,7 @@ from rkllama_flask.generation.prompt.special_text import neutralise
 from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.prompt.tokens import KEPT, Tokenizer
 from rkllama_flask.generation.request import GenerationRequest, Message
+from rkllama_flask.generation.turns.readings import TurnReadings
 from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.prefix import Content, content
 
@@ -40,7 +43,7 @@ class BuiltPrompt:
 
     content: str | Sequence[int]
     tokens: int | None
-    splitter: ReasoningSplitter | None = None
+    splitter: Splitter | None = None
     parser: Parser | None = None
     steps: Filling | None = None
     opening: Content | None = None
@@ -50,9 +53,13 @@ class BuiltPrompt:
 
 
 class Prompts:
-    """Builds prompts with the model's own template and tokenizer. Tells openings from `openings_from` tokens on."""
+    """Builds prompts with the model's own template and tokenizer. Tells openings from `openings_from` tokens on.
+
+    `readings` are how answers to each template's prompts are read.
+    """
 
     def __init__(self, *, openings_from: int = 0) -> None:
+        self.readings = TurnReadings(call_natively)
         self._openings = Openings(openings_from)
         self._read: OrderedDict[str, None] = OrderedDict()  # whose tokenizers are kept, the last used last
 
@@ -73,6 +80,7 @@ class Prompts:
             return self._raw(request, tokenizer)
         tools = () if request.tool_choice.mode == "none" else request.tools
         template = ChatTemplate.for_model(request.model, override=request.template, tools=bool(tools))
+        form = self.readings.of(template).form
         messages = _conversation(request)
         parser: Parser | None = None
         script: Callable[[Written], Script] | None = None
@@ -84,13 +92,13 @@ class Prompts:
             parser, script = output, output.script
         elif tools:
             dialect = detect_dialect(template.source if template.supports_tools else None, request.model.family)
-            parser, script = _tool_parser(request, dialect)
+            parser, script = _tool_parser(request, dialect, form)
             if script is not None and request.thinking is None:
                 thinking = False  # who wants a call and nothing else wants no thoughts before it
         arguments = dict(request.template_arguments)
         prompt = template.render(messages, tools, thinking=thinking, arguments=arguments)
-        thinks = template.thinking_is_prefilled(prompt)
-        splitter = ReasoningSplitter(open=thinks, calls=_only_calls(request) if tools else None)
+        thinks = template.thinking_is_prefilled(prompt, *(astuple(form.reasoning) if form.reasoning else ()))
+        splitter = splitter_for(form, open=thinks, calls=_only_calls(request, form) if tools else None)
         written, tokens = self._encode(prompt, request.model, tokenizer, context=request.context)
         built = BuiltPrompt(written, tokens, splitter, parser, left_out=_names(prompt, messages, request))
         if script is not None:
@@ -101,7 +109,10 @@ class Prompts:
 
             behind = continuing(prompt, encode, tokenizer)
             thoughts_open = thinks if may_think else None
-            built = _in_steps(built, script, behind, request, thoughts_open=thoughts_open)
+            begins = text_begins(form) if parser is output else ""
+            built = _in_steps(
+                built, script, behind, request, thoughts_open=thoughts_open, found=form.reasoning, begins=begins
+            )
         rest = after_system(request.messages)
         if request.context or not rest:
             return built
@@ -202,27 +213,26 @@ def _json_output(request: GenerationRequest) -> JsonOutput | None:
 
 
 def _tool_parser(
-    request: GenerationRequest, dialect: Dialect
+    request: GenerationRequest, dialect: Dialect, form: TurnForm
 ) -> tuple[ToolCallParser | CheckedCalls, Callable[[Written], Script] | None]:
     """What reads the calls of an answer, and what writes one where it is forced.
 
     Raises InvalidRequest for tools or a choice that can't be had.
     """
-    parser = ToolCallParser.for_request(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
-    if request.tool_choice.mode in ("required", "named"):
-        call = call_natively(
-            lambda: ForcedCall(request.tools, request.tool_choice, dialect, parallel=request.parallel_tool_calls)
-        )
+    tools, choice, parallel = request.tools, request.tool_choice, request.parallel_tool_calls
+    parser = ToolCallParser.for_request(tools, choice, parallel=parallel, form=calls_for(form))
+    if choice.mode in ("required", "named"):
+        call = call_natively(lambda: ForcedCall(tools, choice, dialect, parallel=parallel, found=form.calls))
         return CheckedCalls(parser, call.checkers), call.script
     strict = {tool.name: parameters_of(tool) for tool in request.tools if tool.strict}
     checkers = call_natively(lambda: checkers_of(strict)) if strict else {}
     return (CheckedCalls(parser, checkers) if checkers else parser), None
 
 
-def _only_calls(request: GenerationRequest) -> Callable[[], OnlyCalls]:
+def _only_calls(request: GenerationRequest, form: TurnForm) -> Callable[[], OnlyCalls]:
     """What tells calls at the end of thoughts."""
     tools, choice = request.tools, request.tool_choice
-    return lambda: OnlyCalls(ToolCallParser.for_request(tools, choice))
+    return lambda: OnlyCalls(ToolCallParser.for_request(tools, choice, form=form.calls))
 
 
 def _behind(ids: Sequence[int], tokenizer: Tokenizer | None) -> Encode:
@@ -255,13 +265,19 @@ def _in_steps(
     request: GenerationRequest,
     *,
     thoughts_open: bool | None = None,
+    found: Marks | None = None,
+    begins: str = "",
 ) -> BuiltPrompt:
-    """The prompt of an answer that a script writes with the model, behind thoughts if `thoughts_open` is no None."""
+    """The prompt of an answer that a script writes with the model, behind thoughts if `thoughts_open` is no None.
+
+    `found` are the marks of the model's thoughts, `begins` is what its text begins with.
+    """
     written = Written()
 
     def whole() -> Script:
         if thoughts_open is not None:
-            yield ThoughtsSlot(written, open=thoughts_open)
+            yield ThoughtsSlot(written, open=thoughts_open, found=found)
+        written.fix(begins, trusted=True)
         yield from script(written)
 
     try:

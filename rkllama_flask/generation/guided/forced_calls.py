@@ -1,6 +1,7 @@
 """Tool calls that have to be made: written by the server, the name chosen and the arguments filled in by the model."""
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,17 @@ from rkllama_flask.generation.guided.json_filling import JsonFilling
 from rkllama_flask.generation.guided.json_schema import SchemaChecker
 from rkllama_flask.generation.guided.json_values import Script
 from rkllama_flask.generation.guided.slots import ChoiceSlot, PeekSlot
+from rkllama_flask.generation.guided.tagged_arguments import TaggedArguments
 from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.output.tool_calls import ToolCallParser
-from rkllama_flask.generation.output.tool_dialects.dialects import HERMES, Dialect, offered_names
+from rkllama_flask.generation.output.tool_dialects.dialects import (
+    HERMES,
+    Dialect,
+    dialect_of,
+    is_written,
+    offered_names,
+)
+from rkllama_flask.generation.output.turn_form import ID, INDEX, CallForm
 from rkllama_flask.generation.request import Tool, ToolChoice
 
 MOST_CALLS = 16
@@ -28,42 +37,64 @@ _TELLING = 3
 
 
 class ForcedCall:
-    """A call of one of the functions on offer, in the model's own way of writing them if arguments are JSON there.
+    """A call of one of the functions on offer, in the model's own way of writing them: in the form `found` in its
+    template, else in its dialect if arguments are JSON there.
 
     Raises InvalidRequest for a function that isn't offered, or whose parameters or name can't be used.
     """
 
-    def __init__(self, tools: Sequence[Tool], choice: ToolChoice, dialect: Dialect, *, parallel: bool = False) -> None:
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        choice: ToolChoice,
+        dialect: Dialect,
+        *,
+        parallel: bool = False,
+        found: CallForm | None = None,
+    ) -> None:
+        self._found = found if found and is_written(found) else None
         self._dialect = dialect if dialect.after_name.endswith("{") else HERMES
-        self._several = parallel and choice.mode == "required" and bool(self._dialect.again)
+        if self._found:
+            self._dialect = dialect_of(self._found)
+        self._several = parallel and choice.mode == "required" and bool(self._dialect.again or self._dialect.last)
         names = offered_names(choice, tools)
         self._schemas = {tool.name: parameters_of(tool) for tool in tools if tool.name in names}
         self.checkers = checkers_of(self._schemas)
 
     def script(self, written: Written) -> Script:
         """Writes the call, and further ones as long as the model begins them, if it may."""
-        written.fix(self._dialect.begin, trusted=True)
+        if not (self._found and self._found.opened):
+            written.fix(_made_up(self._dialect.begin, 0), trusted=True)
         place = len(written.segments)
-        yield from self._call(written)
+        yield from self._call(written, 0)
         calls = {written.since(place)}
-        while self._several and len(calls) < MOST_CALLS:
-            written.fix(self._dialect.end, trusted=True)
-            beginning = "".join(self._dialect.again.split())[:_TELLING]
-            peek = PeekSlot(len(beginning))
+        if self._several or self._found:
+            written.fix(_made_up(self._dialect.end, 0), trusted=True)
+        if self._several:
+            yield from self._more(written, calls)
+        if self._found:
+            written.fix(self._dialect.last, trusted=True)
+
+    def _more(self, written: Written, calls: set[str]) -> Script:
+        telling = "".join(self._dialect.again.split())[:_TELLING]
+        tellings = (telling,) if telling else tuple(self._written_name(name)[:_TELLING] for name in self._schemas)
+        for count in range(1, MOST_CALLS):
+            peek = PeekSlot(max(map(len, tellings)))
             yield peek
-            if peek.said[: len(beginning)] != beginning:
+            if not peek.said.startswith(tellings):
                 return
             held = written.hold()
-            written.fix(self._dialect.again, trusted=True)
+            written.fix(_made_up(self._dialect.again, count), trusted=True)
             place = len(written.segments)
-            yield from self._call(written)
+            yield from self._call(written, count)
             if written.since(place) in calls:  # small models repeat themselves for ever
                 written.drop(held)
                 return
             calls.add(written.since(place))
             written.release()
+            written.fix(_made_up(self._dialect.end, count), trusted=True)
 
-    def _call(self, written: Written) -> Script:
+    def _call(self, written: Written, count: int) -> Script:
         texts = [self._written_name(name) for name in self._schemas]
         index = 0
         if len(texts) == 1:
@@ -74,13 +105,22 @@ class ForcedCall:
             index = slot.chosen
             written.say(texts[index])
         name = list(self._schemas)[index]
-        before = self._dialect.after_name[:-1]
+        tagged = TaggedArguments.of(self._found, written) if self._found else None
+        if tagged is not None:
+            yield from tagged.script(self.checkers[name], self._schemas[name])
+            return
+        before = _made_up(self._dialect.after_name[:-1], count)
         written.fix(before.rstrip(), trusted=True)
         blank = before[len(before.rstrip()) :]
         yield from JsonFilling(self.checkers[name], written).value(self._schemas[name], blank)
 
     def _written_name(self, name: str) -> str:
         return json.dumps(name, ensure_ascii=False)[1:-1] if self._dialect.begin.endswith('"') else name
+
+
+def _made_up(text: str, count: int) -> str:
+    """The text with an id of its own, and with the number of calls before it."""
+    return text.replace(ID, secrets.token_hex(5)[:9]).replace(INDEX, str(count))
 
 
 class CheckedCalls:

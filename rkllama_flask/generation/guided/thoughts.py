@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from rkllama_flask.generation.guided.slots import Slot
 from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.output.reasoning import TAGS
+from rkllama_flask.generation.output.turn_form import Marks
 from rkllama_flask.text.stops import overlap
 
 
 class ThoughtsSlot(Slot):
     """The model's thoughts, with their tags, if it begins with them; anything else that it says first is dropped.
 
-    `open` says that the prompt ends inside the thoughts.
+    `open` says that the prompt ends inside the thoughts; `found` are the model's own marks.
     """
 
-    def __init__(self, written: Written, *, open: bool) -> None:
+    def __init__(self, written: Written, *, open: bool, found: Marks | None = None) -> None:
         self._written = written
-        self._closes: Sequence[str] = tuple(tags.close for tags in TAGS[:2]) if open else ()
+        self._marks = TAGS if found is None or not found.open else (found, *TAGS)
+        closes = (*((found,) if found else ()), *TAGS[:2]) if open else ()
+        self._closes: Sequence[str] = tuple(marks.close for marks in closes)
         self._held = ""
 
     def feed(self, text: str) -> None:
@@ -42,12 +45,12 @@ class ThoughtsSlot(Slot):
     def _opened(self) -> bool:
         """Whether thoughts have begun; the run is over where none can."""
         said = self._held.lstrip()
-        for tags in TAGS:
+        for tags in self._marks:
             if said.startswith(tags.open):
                 self._closes, self._held = (tags.close,), said[len(tags.open) :]
                 self._written.fix(tags.open, trusted=True)
                 return True
-        self.done = bool(said) and not any(tags.open.startswith(said) for tags in TAGS)
+        self.done = bool(said) and not any(tags.open.startswith(said) for tags in self._marks)
         return False
 
     def _close(self, tag: str) -> None:

@@ -3,33 +3,24 @@
 import re
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
 from rkllama_flask.generation.events import Reasoning, Text
 from rkllama_flask.generation.output.tool_calls import CALL_MARKS, OnlyCalls
+from rkllama_flask.generation.output.turn_form import Marks
 from rkllama_flask.text.stops import overlap
 
-
-class Tags(NamedTuple):
-    """What a family of models writes around its thoughts."""
-
-    open: str
-    close: str
-
-
 TAGS = (
-    Tags("<think>", "</think>"),  # Qwen3, DeepSeek-R1 and most others
-    Tags("[THINK]", "[/THINK]"),  # Magistral, Ministral
-    Tags("<|channel>thought", "<channel|>"),  # Gemma 4
-    Tags("<|thought_start|>", "<|thought_end|>"),  # MiniCPM3
-    Tags("<thought>", "</thought>"),  # EXAONE Deep
-    Tags("<thinking>", "</thinking>"),
-    Tags("◁think▷", "◁/think▷"),  # Kimi
+    Marks("<think>", "</think>"),  # Qwen3, DeepSeek-R1 and most others
+    Marks("[THINK]", "[/THINK]"),  # Magistral, Ministral
+    Marks("<|channel>thought", "<channel|>"),  # Gemma 4
+    Marks("<|thought_start|>", "<|thought_end|>"),  # MiniCPM3
+    Marks("<thought>", "</thought>"),  # EXAONE Deep
+    Marks("<thinking>", "</thinking>"),
+    Marks("◁think▷", "◁/think▷"),  # Kimi
 )
 _PROMPT_TAGS = TAGS[:2]
 """Those that chat templates open at the end of the prompt."""
 
-_CALL_MARKS = re.compile("|".join(map(re.escape, CALL_MARKS)))
 _BLANK_LINES = re.compile(r"\A\s*\n")
 
 
@@ -42,18 +33,29 @@ class _Place(Enum):
 class ReasoningSplitter:
     """Thoughts come before the answer: once text has begun, tags in it are text.
 
-    `open` says that the prompt already ends inside the thoughts. Blank lines around thoughts are not passed on. Where
-    thoughts that were never closed end with calls, these are the answer; `calls` makes what tells them, None where no
-    functions are on offer.
+    `open` says that the prompt already ends inside the thoughts, `found` are the model's own marks, beside the known
+    ones. Blank lines around thoughts are not passed on. Where thoughts that were never closed end with calls, these are
+    the answer; `calls` makes what tells them, behind one of `call_marks`; None where no functions are on offer.
     """
 
-    def __init__(self, *, open: bool = False, calls: Callable[[], OnlyCalls] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        open: bool = False,
+        found: Marks | None = None,
+        calls: Callable[[], OnlyCalls] | None = None,
+        call_marks: tuple[str, ...] = CALL_MARKS,
+    ) -> None:
+        self._marks = (*((found,) if found and found.open else ()), *TAGS)
+        prompt_marks = (*((found,) if found else ()), *_PROMPT_TAGS)
         self._place = _Place.THOUGHTS if open else _Place.BEFORE
-        self._closes = tuple(tags.close for tags in _PROMPT_TAGS)
-        self._repeated = tuple(tags.open for tags in _PROMPT_TAGS) if open else ()
+        self._closes = tuple(dict.fromkeys(marks.close for marks in prompt_marks))
+        self._repeated = tuple(marks.open for marks in prompt_marks if marks.open) if open else ()
         self._thought = False
         self._held = ""
         self._calls = calls
+        self._call_marks = call_marks
+        self._call_mark = re.compile("|".join(map(re.escape, call_marks)))
         self._tried: OnlyCalls | None = None  # what is held, and may be calls
         self._tried_length = 0
 
@@ -90,7 +92,7 @@ class ReasoningSplitter:
 
     def _before(self, events: list[Text | Reasoning]) -> bool:
         text = self._held.lstrip()
-        for tags in TAGS:
+        for tags in self._marks:
             if text.startswith(tags.open):
                 self._held = text[len(tags.open) :]
                 self._place, self._closes = _Place.THOUGHTS, (tags.close,)
@@ -136,9 +138,9 @@ class ReasoningSplitter:
         start = len(text) - len(text.lstrip())  # what is tried stands at the front
         while True:
             if self._tried is None:
-                mark = _CALL_MARKS.search(text, start)
+                mark = self._call_mark.search(text, start)
                 if mark is None:
-                    return len(text) - max(overlap(text, one) for one in CALL_MARKS)
+                    return len(text) - max(overlap(text, one) for one in self._call_marks)
                 start, self._tried, self._tried_length = mark.start(), calls(), 0
             if self._tried.feed(text[start + self._tried_length :]):
                 self._tried_length = len(text) - start

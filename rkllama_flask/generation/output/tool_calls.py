@@ -13,14 +13,17 @@ finished: its text is told instead.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from rkllama_flask.generation.events import Event, Text, ToolCallCut
 from rkllama_flask.generation.output.arriving import ArrivingText, CutOff, Reading
+from rkllama_flask.generation.output.form_reader import FormReader, opener_of
 from rkllama_flask.generation.output.found_calls import FoundCalls
 from rkllama_flask.generation.output.lenient_json import BLANK
 from rkllama_flask.generation.output.tool_dialects.calls import CallReader, NotACall
 from rkllama_flask.generation.output.tool_dialects.dialects import offered_names
+from rkllama_flask.generation.output.turn_form import CallForm
 from rkllama_flask.generation.request import Tool, ToolChoice
 from rkllama_flask.text.stops import overlap
 
@@ -45,7 +48,7 @@ CALL_MARKS = tuple(_MARKERS)
 _FENCE = "```"
 _BARE = (_FENCE, "{", "[")
 _AT_LINE_START = frozenset((*_BARE, "functools["))
-_OPENERS = re.compile("|".join((*map(re.escape, (*_MARKERS, *_BARE)), r"[^\W\d][\w.-]{0,127}\(")))
+_LINE = r"[^\W\d][\w.-]{0,127}\("
 
 _CLOSING, _CLOSING_MARKS = BLANK + "]})", (_FENCE, "</function>", "<｜tool▁call▁end｜>")
 _OPENING, _OPENING_MARKS = BLANK + ",;[", ("```json", "```python", "```", "<｜tool▁call▁begin｜>")
@@ -58,13 +61,19 @@ class _Opener(NamedTuple):
 
 
 class ToolCallParser:
-    """`done` says that no more calls are wanted: the answer can end here."""
+    """`done` says that no more calls are wanted: the answer can end here. `form` is how the model's template writes
+    calls, which is tried first.
+    """
 
     problem = None
     """Whatever is read, the calls are valid JSON."""
 
-    def __init__(self, tools: Sequence[Tool], *, only_one: bool = False) -> None:
+    def __init__(self, tools: Sequence[Tool], *, only_one: bool = False, form: CallForm | None = None) -> None:
         self._tools = tuple(tools)
+        self._form = form
+        self._mark = opener_of(form) if form else None
+        self._markers = (*_MARKERS, self._mark) if self._mark else CALL_MARKS
+        self._openers = _openers(self._markers)
         self._lines = tuple(f"{tool.name}(" for tool in tools)  # how a call alone on its line begins
         self._only_one = only_one
         self._text = ArrivingText()
@@ -77,12 +86,15 @@ class ToolCallParser:
         self.done = False
 
     @classmethod
-    def for_request(cls, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True) -> "ToolCallParser":
+    def for_request(
+        cls, tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True, form: CallForm | None = None
+    ) -> "ToolCallParser":
         """A parser for the answer to this request. Raises InvalidRequest for a function that isn't offered."""
         names = [] if choice.mode == "none" else offered_names(choice, tools)
         return cls(
             [tool for tool in tools if tool.name in names],
             only_one=not parallel or choice.mode == "named",
+            form=form,
         )
 
     def feed(self, text: str) -> list[Event]:
@@ -104,33 +116,53 @@ class ToolCallParser:
             next(self._reader, None)
 
     def _read(self) -> Reading[None]:
+        opened = self._form is not None and self._form.opened and bool(self._tools)
         while True:
-            opener = yield from self._next_opener()
+            opener: _Opener | None = _Opener(0, "") if opened else (yield from self._next_opener())
             if opener is None:
                 self._found.close()
                 return
             calls = self._found.count
             self._begin(opener.start)
             try:
-                if opener.marker in _MARKERS:
-                    yield from self._marked(opener)
-                elif opener.marker in _BARE:
-                    yield from self._bare(opener)
-                else:
-                    self._text.position = opener.start
-                    yield from CallReader(self._text, self._tools, self._found, ends=()).line()
+                yield from self._calls_at(opener, opened=opened)
             except NotACall:
+                if opened:
+                    self._text.position, opened = 0, False
+                    continue
                 self._text.position = opener.start
                 self._release(opener.start + 1)
             except CutOff:
                 if self._found.finished == self._finished:  # else it is what closes a call
                     self._found.break_off(self._text.text[self._begun :])
                 self._text.position = len(self._text.text)
+            opened = False
             if self._found.count > calls:
                 self._line = "("  # no more calls without a marker begin on this one
                 if self._only_one:
                     self.done = True
                     return
+
+    def _calls_at(self, opener: _Opener, *, opened: bool) -> Reading[None]:
+        """The calls that begin here, read as the model's template writes them, else in any known way."""
+        if self._form is not None and (opened or opener.marker == self._mark):
+            self._text.position = opener.start
+            reader = FormReader(self._form, self._text, self._tools, self._found, begins=self._begin)
+            try:
+                yield from reader.calls(only_one=self._only_one, opened=opened)
+            except NotACall:
+                if opened or opener.marker not in (*_MARKERS, *_BARE):
+                    raise
+                self._text.position = opener.start + len(opener.marker)
+            else:
+                return
+        if opener.marker in _MARKERS:
+            yield from self._marked(opener)
+        elif opener.marker in _BARE:
+            yield from self._bare(opener)
+        else:
+            self._text.position = opener.start
+            yield from CallReader(self._text, self._tools, self._found, ends=()).line()
 
     def _begin(self, place: int) -> None:
         self._begun, self._finished = place, self._found.finished
@@ -142,9 +174,9 @@ class ToolCallParser:
             text.forget()
             over = text.ended or text.cut
             end = len(text.text) - (0 if over or not self._tools else self._undecided())
-            for match in _OPENERS.finditer(text.text) if self._tools else ():
+            for match in self._openers.finditer(text.text) if self._tools else ():
                 marker = match.group()
-                if self._may_open(marker, match.start()) and (marker in _MARKERS or match.start() < end):
+                if self._may_open(marker, match.start()) and (marker in self._markers or match.start() < end):
                     self._release(match.start())
                     text.position = match.end()
                     return _Opener(match.start(), marker)
@@ -156,7 +188,7 @@ class ToolCallParser:
     def _undecided(self) -> int:
         """How many characters at the end of the text may be the beginning of a marker."""
         text = self._text.text
-        lengths = ((marker, overlap(text, marker)) for marker in (*_MARKERS, _FENCE))
+        lengths = ((marker, overlap(text, marker)) for marker in (*self._markers, _FENCE))
         longest = max(length for marker, length in lengths if not length or self._may_open(marker, len(text) - length))
         if self._line and "\n" not in text:
             return longest
@@ -165,10 +197,14 @@ class ToolCallParser:
         return max(longest, len(line)) if whole and self._may_open(whole, len(text) - len(line)) else longest
 
     def _may_open(self, marker: str, place: int) -> bool:
-        if marker in _MARKERS and marker not in _AT_LINE_START:
+        if marker in self._markers and not self._has_own_line(marker):
             return True
         line, fenced = self._line_at(place)
-        return not line and (marker in _BARE or marker in _MARKERS or (marker in self._lines and not fenced))
+        return not line and (marker in _BARE or marker in self._markers or (marker in self._lines and not fenced))
+
+    def _has_own_line(self, marker: str) -> bool:
+        """Whether a marker is one only where a line begins: the found one if it is a word."""
+        return marker.strip(":").isalnum() if marker == self._mark else marker in _AT_LINE_START
 
     def _line_at(self, place: int) -> tuple[str, bool]:
         """How the line of this place begins, and whether a fence is open there."""
@@ -258,6 +294,12 @@ class OnlyCalls:
     def finish(self) -> bool:
         """Whether it is."""
         return not _says_something(self._parser.finish(cut=True))
+
+
+@lru_cache(maxsize=64)
+def _openers(markers: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted((*markers, *_BARE), key=len, reverse=True)
+    return re.compile("|".join((*map(re.escape, longest_first), _LINE)))
 
 
 def _says_something(events: Sequence[Event]) -> bool:

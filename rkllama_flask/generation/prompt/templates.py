@@ -72,13 +72,16 @@ class ChatTemplate:
         """The template knows reasoning."""
         return _THINKING.search(self.source) is not None
 
-    def thinking_is_prefilled(self, prompt: Prompt) -> bool:
-        """The prompt ends inside the model's thoughts, so its answer begins with them."""
+    def thinking_is_prefilled(self, prompt: Prompt, opens: str = "", closes: str = "") -> bool:
+        """The prompt ends inside the model's thoughts, so its answer begins with them.
+
+        `opens` and `closes` are the model's own marks of them, beside the known ones.
+        """
         text = "".join(segment.text if segment.trusted else " " * len(segment.text) for segment in prompt.segments)
-        opened = max(text.rfind(tag) for tag in _OPEN_TAGS)
-        if opened < 0 or opened < max(text.rfind(tag) for tag in _CLOSE_TAGS):
+        opened, tag = max((text.rfind(tag), tag) for tag in (*_OPEN_TAGS, *((opens,) if opens else ())))
+        if opened < 0 or opened < max(text.rfind(tag) for tag in (*_CLOSE_TAGS, *((closes,) if closes else ()))):
             return False
-        after = text[opened:].split(">", 1)[-1] if text[opened] == "<" else text[opened:].split("]", 1)[-1]
+        after = text[opened + len(tag) :]
         return not any(True for _ in special_text(frozenset(WELL_KNOWN)).spans(after))
 
     def render(

@@ -44,8 +44,19 @@ class CallReader:
     cut before the call's end it raises CutOff, and nothing is mended.
     """
 
-    def __init__(self, text: ArrivingText, tools: Iterable[Tool], output: CallOutput, *, ends: Sequence[str]) -> None:
+    def __init__(
+        self,
+        text: ArrivingText,
+        tools: Iterable[Tool],
+        output: CallOutput,
+        *,
+        ends: Sequence[str],
+        names: Sequence[str] = (),
+        arguments: Sequence[str] = (),
+    ) -> None:
         self._text = text
+        self._name_keys = (*_NAME_KEYS, *names)
+        self._argument_keys = (*_ARGUMENT_KEYS, *arguments)
         self._tools = {tool.name: tool for tool in tools}
         self._output = output
         self._ends = tuple(ends)
@@ -82,7 +93,7 @@ class CallReader:
                 yield from self._json(bare=bare)
                 yield from self._rest_of_object()
                 return
-            if key in _NAME_KEYS:
+            if key in self._name_keys:
                 name = yield from self._name()
                 if early is not None:
                     self._output.start(name)
@@ -90,12 +101,12 @@ class CallReader:
                     self._output.end()
                     yield from self._rest_of_object()
                     return
-            elif key in _ARGUMENT_KEYS and name is not None:
+            elif key in self._argument_keys and name is not None:
                 yield from self._arguments(self._output.write, name)
                 self._output.end()
                 yield from self._rest_of_object()
                 return
-            elif key in _ARGUMENT_KEYS:
+            elif key in self._argument_keys:
                 early = []
                 yield from self._arguments(early.append)
             elif key == "description" or (bare and key not in _OTHER_KEYS):

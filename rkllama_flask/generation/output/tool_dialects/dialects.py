@@ -7,10 +7,12 @@ is needed where a call is begun for the model.
 # ruff: noqa: RUF001 - DeepSeek's markers are written with a full-width bar
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from rkllama_flask.errors import InvalidRequest
+from rkllama_flask.generation.output.turn_form import CallForm, NamedCall, ObjectCall
 from rkllama_flask.generation.request import Tool, ToolChoice
+from rkllama_flask.text.marks import common_start
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Dialect:
     """`begin` is what stands before a function's name, `after_name` what stands between it and the arguments.
 
     `marks` are strings that all stand in the chat templates of models that write this way. `end` closes a call behind
-    its arguments, and `again` begins another one there; empty where that is not known.
+    its arguments, `again` begins another one there, and `last` ends the last one; empty where that is not known.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Dialect:
     marks: tuple[str, ...] = ()
     end: str = ""
     again: str = ""
+    last: str = ""
 
 
 _JSON = '", "arguments": {'
@@ -80,6 +83,26 @@ def detect_dialect(chat_template: str | None, family: str | None = None) -> Dial
             if (family or "").lower().startswith(prefix):
                 return dialect
     return HERMES
+
+
+def is_written(form: CallForm) -> bool:
+    """Whether a call in this form can be begun for the model: its name stands before its arguments."""
+    return not isinstance(form.call, ObjectCall | NamedCall) or form.call.around is not None
+
+
+def dialect_of(form: CallForm) -> Dialect:
+    """How a call is begun in a form that was found, ended as far as another may follow, and followed by one."""
+    around = form.call.around if isinstance(form.call, ObjectCall | NamedCall) else None
+    before, between, behind = astuple(around) if around else ("", "", "")
+    shared = 0 if form.between is None else common_start(form.between, form.end)
+    return Dialect(
+        "found",
+        form.begin + before,
+        between + "{" if around else "",
+        end=behind + form.end[:shared],
+        again="" if form.between is None else form.between[shared:] + before,
+        last=form.end[shared:],
+    )
 
 
 def offered_names(choice: ToolChoice, tools: Sequence[Tool]) -> list[str]:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rkllama_flask.generation.output.lenient_json import mended, strict_word
+from rkllama_flask.generation.output.arriving import ArrivingText
+from rkllama_flask.generation.output.lenient_json import LenientJson, mended, strict_word
 
 
 def as_json(text: str, schema: Any) -> str:
@@ -19,6 +20,24 @@ def as_json(text: str, schema: Any) -> str:
     if isinstance(value, float) and value.is_integer() and "integer" in types and "number" not in types:
         return str(int(value))
     return candidate if _kind(value) & types - {"string"} else json.dumps(text, ensure_ascii=False)
+
+
+def may_be_text(schema: Any) -> bool:
+    """Whether a value of this schema may be a text, also where it says nothing about it."""
+    types = set(_types(schema))
+    return not types or "string" in types
+
+
+def is_value(text: str) -> bool:
+    """Whether this is one whole value that is no text, as JSON or Python writes it."""
+    if text[:1] not in ("{", "["):
+        return not strict_word(text).startswith('"')
+    arriving = ArrivingText(text, ended=True)
+    try:
+        next(LenientJson(arriving, list[str]().append).value())
+    except StopIteration as done:
+        return bool(done.value) and arriving.position == len(text)
+    return False  # never: all of it is there
 
 
 def _types(schema: Any) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""How a model writes its turns, found out from its own chat template, and read accordingly."""

@@ -30,6 +30,7 @@ def test_no_wait_depends_on_what_time_it_is() -> None:
         "api/openai/framing.py",
         "api/openai/responses_framing.py",
         "engine/running/cache_writer.py",  # when a cache was made
+        "generation/prompt/compiled.py",  # templates are told the day
         "generation/models.py",  # turns monotonic times into ones that can be shown
     }
     for path in (

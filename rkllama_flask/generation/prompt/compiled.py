@@ -35,7 +35,7 @@ class CompiledTemplate:
 
         Some want the tools as JSON text in `functions`, and the time in `datetime`.
         """
-        found: dict[str, Any] = {"messages": messages, "documents": None}
+        found: dict[str, Any] = {"messages": list(messages), "documents": None}
         found["tools"] = list(tools) or ([] if tools_as_list else None)
         if "functions" in self._names:
             found["functions"] = json.dumps([tool["function"] for tool in tools], ensure_ascii=False)

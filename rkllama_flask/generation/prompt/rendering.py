@@ -71,13 +71,15 @@ class Rendering:
         Where each leaves something out, the first, in which that is named. Raises what the template does to refuse.
         """
         least: Prompt | Exception | None = None
-        tried: list[list[Turn]] = []
+        tried: list[tuple[list[Turn], list[Turn]]] = []
         with limited():
-            for takes, system, calls in self._steps():
-                bent = self._bent(takes, system=system, calls=calls)
-                if bent.given in tried:
+            for takes, system, calls, complete in self._steps():
+                if complete and isinstance(least, Prompt):  # it is not the tools that the template refused
+                    break
+                bent = self._bent(takes, system=system, calls=calls, complete=complete)
+                if (bent.given, bent.tools) in tried:
                     continue
-                tried.append(bent.given)
+                tried.append((bent.given, bent.tools))
                 try:
                     prompt = self._rendered(bent)
                 except TemplateLimit:
@@ -93,18 +95,21 @@ class Rendering:
         assert least is not None
         return least
 
-    def _steps(self) -> Iterator[tuple[Takes, bool, bool]]:
-        """What the template takes, and whether the conversation is given with system turns and with calls."""
-        for calls in (True, False) if self._declared or not self._tools else (False,):
-            for system in (True, False):
-                yield self._takes, system, calls
+    def _steps(self) -> Iterator[tuple[Takes, bool, bool, bool]]:
+        """What the template takes, and whether the conversation is given with system turns, with calls, and with
+        everything that can be said of tools.
+        """
         strict = Strict(system=self._takes.system)
-        yield from ((strict, True, False), (strict, False, False))
+        for complete in (False, True) if self._declared else (False,):
+            for calls in (True, False) if self._declared or not self._tools else (False,):
+                for system in (True, False):
+                    yield self._takes, system, calls, complete
+            yield from ((strict, True, False, complete), (strict, False, False, complete))
 
-    def _bent(self, takes: Takes, *, system: bool, calls: bool) -> _Bent:
+    def _bent(self, takes: Takes, *, system: bool, calls: bool, complete: bool) -> _Bent:
         called = calls and any(message.tool_calls or message.role == "tool" for message in self._messages)
         conversation = turns(self._messages, (takes.call_form if called else None) or PLAIN_CALLS)
-        offered = declarations(self._tools)
+        offered = declarations(self._tools, complete=complete)
         written = (call.arguments for message in self._messages for call in message.tool_calls)
         cover = Cover(self._special, (self._source, *written, *strings((conversation, offered, self._arguments))))
         meant = covered(conversation, cover, self._template.tags)

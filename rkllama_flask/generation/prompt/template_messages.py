@@ -62,15 +62,28 @@ def turns(messages: Iterable[Message], form: CallForm = PLAIN_CALLS) -> list[Tur
     return found
 
 
-def declarations(tools: Iterable[Tool]) -> list[Turn]:
-    """The tools as OpenAI's function objects."""
+def declarations(tools: Iterable[Tool], *, complete: bool = False) -> list[Turn]:
+    """The tools as OpenAI's function objects; `complete` adds what some templates read of every parameter."""
     return [
         {
             "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": _completed(tool.parameters) if complete else dict(tool.parameters),
+            },
         }
         for tool in tools
     ]
+
+
+def _completed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    properties = parameters.get("properties")
+    found = {
+        key: {"type": "string", "description": "", **value} if isinstance(value, Mapping) else value
+        for key, value in (properties.items() if isinstance(properties, Mapping) else ())
+    }
+    return {"type": "object", "required": [], **parameters, "properties": found}
 
 
 def strings(value: Any) -> Iterator[str]:

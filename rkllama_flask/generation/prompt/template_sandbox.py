@@ -113,6 +113,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         with limits.limited():
             return limits.concatenated(template.generate(dict(variables)))
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Lists may grow and shrink: published templates gather turns in them."""
+        return (isinstance(obj, list) and attr in ("append", "pop")) or super().is_safe_attribute(obj, attr, value)
+
     @staticmethod
     def join_parts(parts: list[Any]) -> str:
         return limits.concatenated(str(limits.printable(part)) for part in parts)
@@ -143,6 +147,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
                 return limits.replace(subject, *args, **_given(kwargs))
             if name == "join":
                 return limits.join(args[0], subject)
+        if isinstance(subject, list):
+            limits.pay(1)
         return limits.paid(super().call(context, obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:

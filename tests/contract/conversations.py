@@ -7,8 +7,13 @@ result of each call: another call, or the answer.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+
+from rkllama_flask.generation.prompt.templates import ChatTemplate
+from rkllama_flask.generation.turns import probes as probing
+from rkllama_flask.generation.turns.readings import probes_for
 
 SYSTEM = "You look things up and take notes. Call a function where one helps."
 
@@ -132,6 +137,30 @@ TEMPLATES: Mapping[str, str] = {
 {%- if add_generation_prompt -%}<|turn>model{{ '\n' }}{%- endif -%}
 """,
 }
+
+_FOUND = Path(__file__).parents[1] / "generation" / "data" / "turns"
+FOUND = {
+    name: (_FOUND / f"{name}.jinja").read_text()
+    for name in (
+        *("arg-key-value", "array-with-id-behind", "fenced-behind-a-name", "id-between", "name-as-key"),
+        *("parameters-on-lines", "parameters-shielded", "python-lines", "section-with-suffixed-marks"),
+    )
+}
+"""Templates in whose way no family of WAYS writes calls."""
+
+
+def as_template_writes(template: str) -> Way:
+    """What a model says that writes calls as this template writes them."""
+    probes = probes_for(ChatTemplate(template))
+
+    def write(calls: Sequence[Call]) -> str:
+        if not calls:
+            return ""
+        made = tuple(probing.Call(name, arguments) for name, arguments in calls)
+        return probes.answer(probing.Probe(calls=made)) or ""
+
+    return write
+
 
 WITHOUT_TOOLS = ("gemma-3-4b",)
 """Families whose template has no place for tools: Ollama's API refuses those, as Ollama does."""

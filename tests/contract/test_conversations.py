@@ -1,6 +1,7 @@
 """Real clients hold a long conversation with calls, and nothing of it is lost on the way, in any family's template.
 
-Each client talks to one of the families for a few turns. `CONVERSATION_TURNS=30` lets each talk to all of them for so
+Each client talks to one of the families for a few turns, and to one whose way of writing calls only its own template
+tells. `CONVERSATION_TURNS=30` lets each talk to all of them for so
 many, on both families of the runtime.
 """
 
@@ -12,7 +13,16 @@ from itertools import pairwise
 import pytest
 
 from tests.conftest import scripted_library
-from tests.contract.conversations import TEMPLATES, WAYS, WITHOUT_TOOLS, find_in_order, set_stage, texts_of
+from tests.contract.conversations import (
+    FOUND,
+    TEMPLATES,
+    WAYS,
+    WITHOUT_TOOLS,
+    as_template_writes,
+    find_in_order,
+    set_stage,
+    texts_of,
+)
 from tests.contract.talkers import CLIENTS, Talk, ollama_chat
 from tests.native import journal
 from tests.serving import Server, start_server
@@ -25,11 +35,12 @@ else:
     TALKERS = CLIENTS
 
 LONG = int(os.environ.get("CONVERSATION_TURNS", "0"))
-MODELS = list(WAYS)
+MODELS = [*WAYS, *FOUND]
 PAIRS = [
     (talk, model)
     for number, talk in enumerate(TALKERS)
-    for model in (MODELS if LONG else MODELS[number % len(MODELS) :][:1])
+    for families in (list(WAYS), list(FOUND))
+    for model in (families if LONG else families[number % len(families) :][:1])
     if talk is not ollama_chat or model not in WITHOUT_TOOLS
 ]
 
@@ -40,8 +51,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     for name in MODELS:
         (folder / "models" / name).mkdir(parents=True)
         (folder / "models" / name / "Modelfile").write_text(f"FROM {name}.rkllm\nPARAMETER num_ctx 16384\n")
-        if name in TEMPLATES:
-            (folder / "models" / name / "chat_template.jinja").write_text(TEMPLATES[name])
+        if template := TEMPLATES.get(name) or FOUND.get(name):
+            (folder / "models" / name / "chat_template.jinja").write_text(template)
     models = {f"{name}/{name}.rkllm": "context_limit=16384" for name in MODELS}
     env = {"MAX_LOADED_MODELS": str(len(MODELS)), "KEEP_ALIVE": "-1"}
     server = start_server(folder, library=scripted_library(request.param), models=models, env=env)
@@ -51,7 +62,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize(("talk", "model"), PAIRS, ids=lambda one: one if isinstance(one, str) else one.__name__)
 def test_a_conversation_with_calls_reaches_client_and_model_whole(server: Server, talk: Talk, model: str) -> None:
-    stage = set_stage(WAYS[model], turns=LONG or 7)
+    stage = set_stage(WAYS.get(model) or as_template_writes(FOUND[model]), turns=LONG or 7)
     before = len(server.calls)
     said = list(talk(server.url, model, stage))
 

@@ -45,12 +45,24 @@ def show(client: Client, arguments: Namespace) -> None:
         ("embedding", details.get("embedding_length")),
         ("format", details["format"]),
         ("capabilities", ", ".join(shown["capabilities"])),
+        ("calls", _reading(shown["turns"])),
         ("modified", day(shown["modified_at"])),
     ]
     print("\n".join(f"{name:<14}{value}" for name, value in facts if value))
     for part in ("parameters", "system", "license"):
         if shown.get(part):
             print(f"\n{part}\n{_indented(shown[part])}")
+
+
+def _reading(turns: dict[str, str]) -> str:
+    """How the model's tool calls are read."""
+    told = {
+        "found": "read as its template writes them",
+        "named": "read in one of the ways that are known",
+        "none": "its template writes none",
+        "unread": "not all read",
+    }[turns["calls"]]
+    return f"{told}: {turns['why']}" if "why" in turns else told
 
 
 def pull(client: Client, arguments: Namespace) -> None:

@@ -68,6 +68,7 @@ class Inference(Models):
             on_warning=on_warning,
         )
         self._prompts = Prompts(openings_from=automatic_caches_from)
+        self.reading, self.known_reading = self._prompts.reading, self._prompts.known_reading
         self.caches = Caches(
             cache_store,
             engine,

@@ -26,6 +26,7 @@ from rkllama_flask.generation.prompt.special_text import neutralise
 from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.prompt.tokens import KEPT, Tokenizer
 from rkllama_flask.generation.request import GenerationRequest, Message
+from rkllama_flask.generation.turns.proof import Reading
 from rkllama_flask.generation.turns.readings import TurnReadings
 from rkllama_flask.native_threads import call_natively
 from rkllama_flask.promptcache.prefix import Content, content
@@ -62,6 +63,14 @@ class Prompts:
         self.readings = TurnReadings(call_natively)
         self._openings = Openings(openings_from)
         self._read: OrderedDict[str, None] = OrderedDict()  # whose tokenizers are kept, the last used last
+
+    def reading(self, model: Model) -> Reading:
+        """How this model's turns are read when it has tools. Tries its template out, if that has not been done."""
+        return self.readings.of(ChatTemplate.for_model(model, tools=True))
+
+    def known_reading(self, model: Model) -> Reading | None:
+        """The same, None before that is known."""
+        return self.readings.known(ChatTemplate.for_model(model, tools=True))
 
     def tokenizer(self, model: Model) -> Tokenizer | None:
         """The model's tokenizer, None where its files hold none. Read off the event loop: that takes a while."""

@@ -12,7 +12,9 @@ from rkllama_flask.engine.models.residents import Loads
 from rkllama_flask.errors import InvalidRequest, ModelNotFound, UnsupportedRequest
 from rkllama_flask.generation.embeddings import Embeddings
 from rkllama_flask.generation.events import Event, Finished, Text, Timings, Usage, Waiting
+from rkllama_flask.generation.prompts import Prompts
 from rkllama_flask.generation.request import GenerationRequest
+from rkllama_flask.generation.turns.proof import Reading
 
 Script = Sequence[Event | Embeddings | Exception]
 
@@ -84,6 +86,7 @@ class StubInference:
     ready: bool = True
     draining: bool = False
     crashes: int = 0
+    prompts: Prompts = field(default_factory=Prompts)
     caches: Any = field(default_factory=lambda: SimpleNamespace(used_bytes=0, max_bytes=0))
 
     def choose(self, name: str | None, *, writes: bool = False) -> Model:
@@ -96,6 +99,12 @@ class StubInference:
     def capabilities(self, model: Model) -> tuple[str, ...]:
         """Everybody can do everything, but for the one that can't think."""
         return ("completion", "tools") if model.name == "plain" else ("completion", "tools", "thinking")
+
+    def reading(self, model: Model) -> Reading:
+        return self.prompts.reading(model)
+
+    def known_reading(self, model: Model) -> Reading | None:
+        return self.prompts.known_reading(model)
 
     def find(self, name: str) -> Model:
         return self.catalog.find(name)

@@ -88,6 +88,7 @@ def show_model() -> Response:
             "details": details(model),
             "model_info": info,
             "capabilities": list(services().inference.capabilities(model)),
+            "turns": services().inference.reading(model).told,
             "modified_at": local_time(model.modified_at),
         }
     )

@@ -35,6 +35,7 @@ def retrieve_model(name: str) -> Response:
 
 
 def _render(model: Model, name: str) -> dict[str, Any]:
+    reading = services().inference.known_reading(model)
     changed = datetime.fromtimestamp(int(model.modified_at), timezone.utc)
     return {
         "id": name,
@@ -42,6 +43,7 @@ def _render(model: Model, name: str) -> dict[str, Any]:
         "created": int(model.modified_at),
         "owned_by": "library",
         "context_length": model.context_length,
+        "turns": reading.told if reading else None,
         "type": "model",
         "display_name": model.name,
         "created_at": changed.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -228,7 +228,13 @@ OLLAMA_PS = _object(
     }
 )
 OLLAMA_SHOW = _object(
-    {"details": _ANY_OBJECT, "model_info": _ANY_OBJECT, "capabilities": _list(_STRING), "modified_at": _STRING},
+    {
+        "details": _ANY_OBJECT,
+        "model_info": _ANY_OBJECT,
+        "capabilities": _list(_STRING),
+        "turns": _object({"calls": _word("found", "named", "unread", "none")}, {"why": _STRING}),
+        "modified_at": _STRING,
+    },
     dict.fromkeys(("license", "modelfile", "parameters", "template", "system"), _STRING),
 )
 OLLAMA_STATUS = _object({"status": _STRING})

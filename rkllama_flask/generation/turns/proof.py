@@ -44,6 +44,11 @@ class Reading(NamedTuple):
     why: str = ""
     thinking: Thinking | None = None
 
+    @property
+    def told(self) -> dict[str, str]:
+        """How calls are read, as clients are told."""
+        return {"calls": self.calls} | ({"why": self.why} if self.why else {})
+
 
 UNREAD = Reading(TurnForm(), "unread", "the template can't be rendered")
 

@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,17 @@ def test_no_model_is_an_empty_list(api: OllamaApi) -> None:
         path.unlink()
     api.catalog.refresh()
     assert api.get("/api/tags").json == {"models": []}
+
+
+def test_show_tells_how_calls_are_read(api: OllamaApi) -> None:
+    assert show(api, "tiny")["turns"] == {"calls": "none"}
+    template = (Path(__file__).parents[2] / "generation" / "data" / "turns" / "arg-key-value.jinja").read_text()
+    (api.models_dir / "tuned" / "Modelfile").write_text(f'FROM tiny.rkllm\nTEMPLATE """{template}"""\n')
+    api.catalog.refresh()
+    assert show(api, "tuned")["turns"] == {"calls": "found"}
+    (api.models_dir / "tuned" / "Modelfile").write_text("FROM tiny.rkllm\nTEMPLATE {{ broken(\n")
+    api.catalog.refresh()
+    assert show(api, "tuned")["turns"] == {"calls": "unread", "why": "the template can't be rendered"}
 
 
 def test_show_tells_what_the_modelfile_says(api: OllamaApi) -> None:

@@ -26,6 +26,12 @@ def test_the_list_is_also_what_anthropics_sdk_reads(api: Api) -> None:
     assert (model["type"], model["display_name"], model["created_at"]) == ("model", "tiny", "2023-11-14T22:13:20Z")
 
 
+def test_how_calls_are_read_is_told_once_it_is_known(api: Api) -> None:
+    assert api.get("/v1/models/tiny").json["turns"] is None
+    api.inference.prompts.reading(api.inference.find("tiny"))
+    assert api.get("/v1/models/tiny").json["turns"] == {"calls": "none"}
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [("tiny", "tiny"), ("tiny:latest", "tiny:latest"), ("org%2Fbig%3A7b", "org/big:7b"), ("org/big:7b", "org/big:7b")],

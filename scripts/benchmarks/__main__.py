@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks import own_cost, report, speed
+from scripts.benchmarks import own_cost, report, speed, structured
 from scripts.benchmarks.client import ServerError
 from scripts.benchmarks.results import Results
 from scripts.benchmarks.wire import Unreachable
@@ -23,6 +23,7 @@ def main() -> int:
     subcommands = parser.add_subparsers(metavar="WHAT")
     speed.add_to(subcommands, server)
     own_cost.add_to(subcommands)
+    structured.add_to(subcommands, server)
     _add_report(subcommands)
     words = sys.argv[1:]
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):

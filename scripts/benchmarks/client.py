@@ -85,6 +85,17 @@ class Client:
             raise ServerError(f"{method} {path}: {_complaint(reply)}")
         return reply.json
 
+    def usual_model(self) -> str:
+        """The loaded model, else the first one the server names."""
+        models = self.call("GET", "/v1/models")["data"]
+        try:
+            loaded = self.call("GET", "/v1/models/loaded")["model_name"]
+        except (ServerError, KeyError, TypeError):
+            loaded = None
+        if not loaded and not models:
+            raise ServerError("The server has no model: name one with --model.")
+        return str(loaded or models[0]["id"])
+
     def request(self, method: str, path: str, body: Any = None) -> bytes:
         return self.address.request(method, path, body, api_key=self._api_key)
 

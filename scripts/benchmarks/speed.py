@@ -36,7 +36,7 @@ def add_to(subcommands: Any, server: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, then write JSON, Markdown and plots."""
     client = Client(arguments.url, api_key=arguments.api_key)
-    model = arguments.model or _the_model(client)
+    model = arguments.model or client.usual_model()
     plan = QUICK if arguments.quick else FULL
     said = {name: getattr(arguments, name) for name in ("rounds", "prompts", "outputs", "clients")}
     plan = plan._replace(**{name: value for name, value in said.items() if value})
@@ -59,18 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
             SCENARIOS[name](bench, plan)
     for path in report.write(results, arguments.output):
         print(path)
-
-
-def _the_model(client: Client) -> str:
-    """The loaded model, else the first one the server names."""
-    models = client.call("GET", "/v1/models")["data"]
-    try:
-        loaded = client.call("GET", "/v1/models/loaded")["model_name"]
-    except (ServerError, KeyError, TypeError):
-        loaded = None
-    if not loaded and not models:
-        raise ServerError("The server has no model: name one with --model.")
-    return str(loaded or models[0]["id"])
 
 
 def _prepare(bench: Bench, stack: ExitStack | None) -> int | None:

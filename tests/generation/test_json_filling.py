@@ -142,8 +142,7 @@ def test_what_the_model_can_not_be_brought_to_is_an_error_and_says_where():
         ({"type": "string", "format": "email"}, 'nobody"'),
         ({"type": "integer"}, "many\n"),
         ({"type": "integer", "minimum": 0, "maximum": MOST_CHOICES}, "many\n"),
-        ({"type": "number", "exclusiveMinimum": 0}, "0,"),
-        ({"type": "object", "additionalProperties": {"type": "integer"}}, '"x": "y"}'),
+        ({"type": "object", "not": {"required": ["x"]}}, '"x": "y"}'),
     ):
         asked = []
 
@@ -339,9 +338,108 @@ def test_references_may_lead_back_to_where_they_came_from():
     assert value_of(TREE, *words) == {"name": "root", "children": [{"name": "leaf", "children": []}]}
 
 
-def test_a_value_that_would_become_too_deep_is_an_error():
-    with pytest.raises(AnswerUnfit, match="deep"):
-        filled(TREE, lambda prompt: ' [{"' if prompt.endswith('"children":') else 'x"')
+def nested(said):
+    """How often it stands within itself."""
+    below = said.get("children") or said.get("next") or []
+    return 1 + max(map(nested, below if isinstance(below, list) else [below]), default=0)
+
+
+NODE = {"$ref": "#/$defs/node"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        TREE,
+        {
+            "$defs": {"node": object_of(name={"type": "string"}, next={"anyOf": [NODE, {"type": "null"}]})},
+            **NODE,
+        },
+        {"$defs": {"node": object_of(["name"], name={"type": "string"}, next=NODE)}, **NODE},
+        object_of(name={"type": "string"}, next={"anyOf": [{"$ref": "#"}, {"type": "null"}]}),
+    ],
+)
+def test_a_value_within_itself_is_closed_where_it_gets_deep(schema):
+    def say(prompt):
+        if prompt.endswith('"children":'):
+            return ' [{"'
+        return ' {"' if prompt.endswith(":") else 'x", "next": {"name": "'
+
+    text, output, _ = filled(schema, say)
+    assert output.problem is None
+    assert 3 < nested(json.loads(text)) < 12
+
+
+def test_a_tree_that_grows_in_breadth_is_closed_too():
+    count = 0
+
+    def say(prompt):
+        nonlocal count
+        count += 1
+        return ' [{"' if prompt.endswith('"children":') else f'{count}", [{{' if prompt.endswith('"') else ", {"
+
+    _, output, _ = filled(TREE, say)
+    assert output.problem is None
+    assert count < 5000
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        (object_of(child={"$ref": "#"}), r"\$\.child"),
+        (object_of(a=object_of(b={"enum": []})), r"\$\.a\.b"),
+        (object_of(a={"type": "array", "items": {"$ref": "#"}, "minItems": 1}), r"\$\.a\[0\]"),
+        (object_of(a={"anyOf": [{"enum": []}, object_of(b={"$ref": "#"})]}), r"\$\.a"),
+    ],
+)
+def test_what_has_no_end_or_no_value_is_refused_with_its_place_before_anything_runs(schema, place):
+    with pytest.raises(InvalidRequest, match=place):
+        steps_for(schema)
+
+
+def test_what_has_no_value_is_left_out_where_it_need_not_be():
+    schema = object_of(["a"], a={"type": "integer"}, b={"enum": []}, c={"type": "array", "items": {"enum": []}})
+    assert value_of(schema, '1, "b": 2', ', "c": [1]}') == {"a": 1, "c": []}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said", "value"),
+    [
+        ("^v1$", ["the first"], "v1"),
+        ("^#[0-9a-f]{6}$", ["orange ff", "#ff8"], "#aeffff"),
+        (r"^v\d+\.\d+\.\d+$", ["2.0.1"], "v2.0.1"),
+        (r"^(?!x)[a-z]{2}\d$", ["xy7"], "y"),
+        ("^(red|green)$", ["I like green"], "green"),
+    ],
+)
+def test_a_pattern_keeps_of_what_is_said_what_it_can(pattern, said, value):
+    words = iter(said)
+    text, output, _ = filled(object_of(a={"type": "string", "pattern": pattern}), lambda _: next(words, "") + '"')
+    assert output.problem is None
+    assert json.loads(text)["a"].startswith(value)
+
+
+def test_an_object_of_any_keys_is_written_key_by_key_where_the_model_fails_in_one():
+    words = ['"a": {"b": 1}}', '"a": []}', '"', 'red"', " many 3,", 'green"', " 4}"]
+    assert value_of({"type": "object", "additionalProperties": {"type": "integer"}}, *words) == {"red": 3, "green": 4}
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "value"),
+    [
+        ({"type": "integer"}, ["none", "none", "2, "], 12),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, ["1,", "1,", "1,"], 0.99),
+        ({"type": "number", "exclusiveMinimum": 0}, ["0,", "0,", "0,"], 1),
+        ({"type": "number", "exclusiveMinimum": 0}, ["0.001,"], 0.001),
+    ],
+)
+def test_a_number_that_the_model_does_not_say_is_begun_or_the_nearest(part, said, value):
+    assert value_of(object_of(a=part), *said) == {"a": value}
+
+
+def test_a_day_is_one_of_its_month():
+    words = ["soon", "2023", "02", "31"]
+    assert value_of(object_of(a={"type": "string", "format": "date"}), *words) == {"a": "2023-02-28"}
 
 
 def test_what_allof_puts_together_is_one_object():

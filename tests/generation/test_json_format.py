@@ -1,5 +1,6 @@
 """Answers that are one JSON value, and schemas that can't do harm."""
 
+import json
 import time
 
 import pytest
@@ -225,3 +226,42 @@ def test_a_short_schema_of_a_gigantic_answer_holds_nobody_up(schema):
     except (InvalidRequest, AnswerUnfit):
         pass
     assert time.process_time() - began < 10
+
+
+NODE = {"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "valid", "invalid"),
+    [
+        ({**NODE, "required": None, "description": None, "$defs": None, "enum": None}, {}, {"a": 1}),
+        ({"type": "object", "properties": {"a": {"type": "integer", "description": None}}}, {"a": 1}, {"a": "x"}),
+        ({"type": "array", "items": None, "minItems": 1}, [1], []),
+        ({"type": "array", "items": {"anyOf": [{"enum": ["x"], "default": None}], "not": None}}, ["x"], ["y"]),
+        ({"enum": ["x", None]}, None, 1),
+        ({"const": None}, None, 1),
+        ({"type": "object", "properties": {"enum": {"const": None}}}, {"enum": None}, {"enum": 1}),
+        ({"type": "string", "nullable": True}, None, 1),
+        ({"type": "string", "enum": ["x"], "nullable": True}, None, "y"),
+        ({"$defs": {"a": NODE}, "$ref": "#/$defs/a", "nullable": True}, None, {}),
+        ({"type": "string", "nullable": False}, "x", None),
+        ({"type": "number", "minimum": 3, "exclusiveMinimum": True}, 3.5, 3),
+        ({"type": "number", "maximum": 3, "exclusiveMaximum": False}, 3, 4),
+        ({"type": "integer", "exclusiveMinimum": True}, 0, "x"),
+        (
+            {
+                "$schema": "http://json-schema.org/draft-04/schema#",
+                "type": "object",
+                "properties": {"a": {"type": "integer", "maximum": 9, "exclusiveMaximum": True}},
+            },
+            {"a": 8},
+            {"a": 9},
+        ),
+    ],
+)
+def test_a_schema_is_read_as_its_client_means_it(schema, valid, invalid):
+    for value, right in ((valid, True), (invalid, False)):
+        output = JsonOutput(JsonFormat(schema))
+        output.feed(json.dumps(value))
+        output.finish()
+        assert (output.problem is None) is right

@@ -35,11 +35,20 @@ class Budget:
 
     def matches(self, pattern: str, text: str) -> bool:
         """Whether the pattern is found in the text. Raises TooMuchWork, and what `regex` raises for a bad pattern."""
+        return self._timed(lambda seconds: regex.search(pattern, text, timeout=seconds))
+
+    def begins(self, pattern: str, text: str) -> bool:
+        """Whether a text that the pattern matches from its beginning can begin so. Raises as `matches` does."""
+        return self._timed(lambda seconds: regex.match(pattern, text, partial=True, timeout=seconds), whole=len(text))
+
+    def _timed(self, match: Callable[[float], Any], *, whole: int | None = None) -> bool:
+        """Whether it is a match, and one up to the end of so many characters."""
         if self._seconds <= 0:
             raise TooMuchWork
         began = time.monotonic()
         try:
-            return regex.search(pattern, text, timeout=self._seconds) is not None
+            found = match(self._seconds)
+            return found is not None and (whole is None or found.end() == whole)
         except TimeoutError as error:
             raise TooMuchWork from error
         finally:

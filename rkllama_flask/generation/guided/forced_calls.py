@@ -2,14 +2,18 @@
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.events import Event, ToolArguments, ToolCallFinished, ToolCallStarted
+from rkllama_flask.generation.guided.as_meant import as_meant
 from rkllama_flask.generation.guided.bounded_validation import Budget
-from rkllama_flask.generation.guided.json_filling import JsonFilling
+from rkllama_flask.generation.guided.json_filling import MAX_DEPTH, JsonFilling
+from rkllama_flask.generation.guided.json_recursion import guard_ends
 from rkllama_flask.generation.guided.json_schema import SchemaChecker
+from rkllama_flask.generation.guided.json_shapes import Shapes
 from rkllama_flask.generation.guided.json_values import Script
 from rkllama_flask.generation.guided.slots import ChoiceSlot, PeekSlot
 from rkllama_flask.generation.guided.tagged_arguments import TaggedArguments
@@ -60,6 +64,9 @@ class ForcedCall:
         names = offered_names(choice, tools)
         self._schemas = {tool.name: parameters_of(tool) for tool in tools if tool.name in names}
         self.checkers = checkers_of(self._schemas)
+        for name, schema in self._schemas.items():
+            with _naming(name):
+                guard_ends(Shapes(self.checkers[name]), schema, most=MAX_DEPTH)
 
     def script(self, written: Written) -> Script:
         """Writes the call, and further ones as long as the model begins them, if it may."""
@@ -167,7 +174,7 @@ class CheckedCalls:
 
 def parameters_of(tool: Tool) -> dict[str, Any]:
     """The schema of a function's arguments, which are an object; a function without parameters takes none."""
-    parameters = {"type": "object", **tool.parameters}
+    parameters = {"type": "object", **as_meant(tool.parameters)}
     if not parameters.keys() & {
         "properties",
         "additionalProperties",
@@ -197,10 +204,17 @@ def checkers_of(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, SchemaChe
 
 
 def _checker_of(name: str, schema: Mapping[str, Any], budget: Budget) -> SchemaChecker:
-    try:
+    with _naming(name):
         checker = SchemaChecker(schema, budget=budget)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"The parameters of '{name}': {error.message}", param="tools") from error
     if "object" not in checker.kinds:
         raise InvalidRequest(f"The parameters of '{name}' describe no object.", param="tools")
     return checker
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Says of which function the parameters can't be used."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest(f"The parameters of '{name}': {error.message}", param="tools") from error

@@ -10,12 +10,15 @@ that will do. A choice is decided by what the model says, and where it says none
 import json
 from collections import Counter
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 from rkllama_flask.errors import AnswerUnfit
+from rkllama_flask.generation.guided.json_recursion import Recursion
 from rkllama_flask.generation.guided.json_schema import SchemaChecker
 from rkllama_flask.generation.guided.json_shapes import (
     Array,
     Free,
+    Map,
     Member,
     Number,
     Object,
@@ -33,6 +36,9 @@ from rkllama_flask.generation.guided.written import Written
 DEFAULT_MOST_ITEMS = 64
 MAX_DEPTH = 48
 
+WHOLE_ATTEMPTS = 2
+"""How often the model may write an object of its own keys in one."""
+
 MAX_VALUES = 10_000
 """Of one answer: no context takes more, and a schema can ask for any number without a word of the model's."""
 
@@ -44,6 +50,7 @@ class JsonFilling:
         self._shapes = Shapes(checker)
         self._written = written
         self._values = ValueFilling(checker, written)
+        self._recursion = Recursion(self._shapes)
         self._count = 0
 
     def value(self, part: Part, lead: str = "", path: str = "$", depth: int = 0) -> Script:
@@ -53,35 +60,33 @@ class JsonFilling:
         self._count += 1
         if self._count > MAX_VALUES:
             raise AnswerUnfit(f"The answer would have more than {MAX_VALUES} values.")
-        match self._shapes.of(part):
-            case Options(texts):
-                yield from self._values.options(texts, lead, path)
-            case String() as string:
-                yield from self._values.string(string, lead, path)
-            case Number() as number:
-                yield from self._values.number(number, lead, path)
-            case Array() as array:
-                yield from self._array(array, lead, path, depth)
-            case Object(members):
-                yield from self._object(members, lead, path, depth)
-            case Union(parts):
-                yield from self._union(parts, lead, path, depth)
-            case Free() as free:
-                yield from self._values.free(free, lead, path)
+        closing = self._recursion.is_to_close(part)
+        with self._recursion.within(part, depth):
+            match self._shapes.of(part):
+                case Options(texts):
+                    yield from self._values.options(texts, lead, path)
+                case String() as string:
+                    yield from self._values.string(string, lead, path)
+                case Number() as number:
+                    yield from self._values.number(number, lead, path)
+                case Array() as array:
+                    yield from self._array(array, lead, path, depth, closing=closing)
+                case Object(members):
+                    yield from self._object(members, lead, path, depth)
+                case Map() as entries:
+                    yield from self._map(entries, lead, path, depth, closing=closing)
+                case Union(parts):
+                    yield from self._union(parts, lead, path, depth, closing=closing)
+                case Free() as free:
+                    yield from self._values.free(free, lead, path)
 
     # Brackets
 
-    def _array(self, array: Array, lead: str, path: str, depth: int) -> Script:
-        most = DEFAULT_MOST_ITEMS if array.most is None else array.most
-        most = max(most, array.least)
-        if most and not array.least:
-            self._written.fix(lead.rstrip())
-            peek = PeekSlot(2)
-            yield peek
-            if peek.said.startswith("[]") or peek.said[:1] in ("]", ""):
-                most = 0
-            lead = blank(lead)
-        self._written.fix(lead + ("[" if most else "[]"))
+    def _array(self, array: Array, lead: str, path: str, depth: int, *, closing: bool) -> Script:
+        further = array.item(array.least)
+        if closing or (further is not None and self._recursion.is_to_close(further)):
+            array = replace(array, most=array.least)
+        most = yield from self._begin("[]", array.least, array.most, lead)
         seen: list[str] = []
         said: list[str] = []
         for count in range(most):
@@ -97,6 +102,48 @@ class JsonFilling:
             said.append(self._written.since(start).lstrip(", "))
         if most:
             self._written.fix("]")
+
+    def _begin(self, brackets: str, least: int, most: int | None, lead: str) -> Generator[Slot, None, int]:
+        """Write the first bracket; how many parts there may be. For none the last one is written too."""
+        most = max(DEFAULT_MOST_ITEMS if most is None else most, least)
+        if most and not least:
+            self._written.fix(lead.rstrip())
+            peek = PeekSlot(2)
+            yield peek
+            if peek.said.startswith(brackets) or peek.said[:1] in (brackets[1], ""):
+                most = 0
+            lead = blank(lead)
+        self._written.fix(lead + (brackets[0] if most else brackets))
+        return most
+
+    def _map(self, entries: Map, lead: str, path: str, depth: int, *, closing: bool) -> Script:
+        """Keys that the model says, each once, and their values: in one if that is valid, else key by key."""
+        if not self._recursion.leads_back(entries.part):
+            for attempt in range(WHOLE_ATTEMPTS):
+                place = self._written.hold()
+                self._written.fix(lead + "{")
+                if (yield from self._values.whole(entries.whole, "{", lead, again=attempt > 0)) is None:
+                    self._written.release()
+                    return
+                self._written.drop(place)
+        if closing or self._recursion.is_to_close(entries.part) or self._recursion.is_to_close(entries.names):
+            entries = replace(entries, most=entries.least)
+        most = yield from self._begin("{}", entries.least, entries.most, lead)
+        seen: list[str] = []
+        said: list[str] = []
+        for count in range(most):
+            if count >= max(entries.least, 1) and (only_repeats(said) or not (yield from self._goes_on())):
+                break
+            start, place = len(self._written.segments), self._written.hold()
+            keys = Array((), entries.names, entries.least, None, unique=True)
+            if (yield from self._item(entries.names, count, keys, seen, place, path, depth)):
+                break
+            self._written.fix(":")
+            key = json.loads(seen[-1])
+            yield from self.value(entries.part, " ", f"{path}.{key}", depth + 1)
+            said.append(self._written.since(start).lstrip(", "))
+        if most:
+            self._written.fix("}")
 
     def _item(
         self, part: Part, count: int, array: Array, seen: list[str], place: int | None, path: str, depth: int
@@ -128,6 +175,7 @@ class JsonFilling:
 
     def _object(self, members: Sequence[Member], lead: str, path: str, depth: int, *, key: str | None = None) -> Script:
         """Its members; `key` is one that has been written already, up to its colon."""
+        members = self._begun(members)
         place, open_ = 0, key is None
         if key is not None:
             place = next(index for index, member in enumerate(members) if member.key == key)
@@ -149,6 +197,10 @@ class JsonFilling:
             yield from self.value(members[place].part, " ", f"{path}.{key}", depth + 1)
             place, key = place + 1, None
         self._written.fix(lead + "{}" if open_ else "}")
+
+    def _begun(self, members: Sequence[Member]) -> list[Member]:
+        """The members that may be begun here: one that needs not be is left out where it would go on without end."""
+        return [one for one in members if one.required or not self._recursion.is_to_close(one.part)]
 
     def _next_member(
         self, members: Sequence[Member], place: int, *, begins: bool = False
@@ -178,8 +230,11 @@ class JsonFilling:
         self._written.say(_key(key)[1:] + ":")
         return slot.chosen, key
 
-    def _union(self, parts: Sequence[Part], lead: str, path: str, depth: int) -> Script:
+    def _union(self, parts: Sequence[Part], lead: str, path: str, depth: int, *, closing: bool) -> Script:
         branches = [one for part in parts for one in self._shapes.branches(part)]
+        if branches:
+            begun = [one for one in branches if not closing and not self._recursion.is_to_close(one)]
+            branches = begun or [self._recursion.lowest(branches)]
         parts = [one for one in branches if self._shapes.beginnings(one)]
         if not parts:
             raise AnswerUnfit(f"The schema allows no value at {path}.")
@@ -222,7 +277,7 @@ class JsonFilling:
                 yield from self._values.options(options, " ", f"{path}.{member.key}")
                 said = self._written.since(start).strip()
                 chosen = next(one for one, found in zip(objects, texts, strict=True) if said in found)
-                rest = [other for other in chosen.members if other.key != member.key]
+                rest = [other for other in self._begun(chosen.members) if other.key != member.key]
                 yield from self._rest(rest, path, depth)
                 return
         keys = _own_keys(objects)

@@ -3,10 +3,12 @@
 import json
 
 from rkllama_flask.generation.events import Event, Text
-from rkllama_flask.generation.guided.json_filling import JsonFilling
+from rkllama_flask.generation.guided.as_meant import as_meant
+from rkllama_flask.generation.guided.json_filling import MAX_DEPTH, JsonFilling
 from rkllama_flask.generation.guided.json_outline import outline
+from rkllama_flask.generation.guided.json_recursion import guard_ends
 from rkllama_flask.generation.guided.json_schema import SchemaChecker
-from rkllama_flask.generation.guided.json_shapes import Shapes
+from rkllama_flask.generation.guided.json_shapes import Part, Shapes
 from rkllama_flask.generation.guided.json_values import Script
 from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.request import JsonFormat
@@ -25,12 +27,14 @@ class JsonOutput:
     done = False
 
     def __init__(self, format: JsonFormat) -> None:
-        schema = _ANY_OBJECT if format.schema is None else format.schema
+        schema = _ANY_OBJECT if format.schema is None else as_meant(format.schema)
         self._schema = schema
         self._checker = SchemaChecker(schema)
         self._checker.problem({})  # what a first check imports is not to be imported on the engine's thread
+        shapes = Shapes(self._checker)
+        guard_ends(shapes, schema, most=MAX_DEPTH)
         self._pieces: list[str] = []
-        self.instruction = _instruction(format, self._checker)
+        self.instruction = _instruction(None if format.schema is None else schema, shapes)
         self.problem: str | None = None
 
     def script(self, written: Written) -> Script:
@@ -53,10 +57,10 @@ class JsonOutput:
         return []
 
 
-def _instruction(format: JsonFormat, checker: SchemaChecker) -> str:
+def _instruction(schema: Part | None, shapes: Shapes) -> str:
     only = "Write nothing before or after it, and no code fence."
-    if format.schema is None:
+    if schema is None:
         return f"Answer with one JSON object. {only}"
-    if isinstance(format.schema, bool) or not format.schema:
+    if isinstance(schema, bool) or not schema:
         return f"Answer with one JSON value. {only}"
-    return f"Answer in JSON of this form:\n{outline(format.schema, Shapes(checker))}\n{only}"
+    return f"Answer in JSON of this form:\n{outline(schema, shapes)}\n{only}"

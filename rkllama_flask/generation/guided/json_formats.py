@@ -1,5 +1,6 @@
 """The string formats that are checked: those that OpenAI's structured output names, and a few that cost nothing."""
 
+import calendar
 import datetime
 import ipaddress
 import re
@@ -47,7 +48,10 @@ class Digits(NamedTuple):
     highest: int
 
 
-_DATE = (Digits("", 4, 1, 9999), Digits("-", 2, 1, 12), Digits("-", 2, 1, 31))
+MOST_DAYS = 31
+"""The highest day of some month."""
+
+_DATE = (Digits("", 4, 1, 9999), Digits("-", 2, 1, 12), Digits("-", 2, 1, MOST_DAYS))
 _CLOCK = (Digits("", 2, 0, 23), Digits(":", 2, 0, 59), Digits(":", 2, 0, 59))
 PARTS: dict[str, tuple[tuple[Digits, ...], str]] = {
     "date": (_DATE, ""),
@@ -55,6 +59,12 @@ PARTS: dict[str, tuple[tuple[Digits, ...], str]] = {
     "date-time": ((*_DATE, _CLOCK[0]._replace(before="T"), *_CLOCK[1:]), "Z"),
 }
 """Formats of digits with something fixed between them, and what stands at their end."""
+
+
+def highest_day(date: str) -> int:
+    """The last day of the month that a date begins with: `2024-02-` has 29."""
+    year, month = date.split("-")[:2]
+    return calendar.monthrange(int(year), int(month))[1]
 
 
 def format_problem(name: str | None, text: str) -> str | None:

@@ -8,6 +8,7 @@ from rkllama_flask.generation.guided.json_schema import KINDS
 from rkllama_flask.generation.guided.json_shapes import (
     Array,
     Free,
+    Map,
     Member,
     Number,
     Object,
@@ -53,6 +54,8 @@ class _Outline:
                 form = f"[{', '.join(parts)}{'' if items is None else ', ...'}]"
             case Object(members):
                 form = self._object(members, depth)
+            case Map(_, _, value):
+                form = self._paid(f'{{"key": {self.of(value, depth + 1)}, ...}}')
             case Union(parts):
                 form = " | ".join(dict.fromkeys(self._each(parts, depth)))
             case Free(part, kinds):

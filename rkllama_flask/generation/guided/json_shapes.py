@@ -14,12 +14,21 @@ from rkllama_flask.generation.guided.json_schema import SchemaChecker, refused
 MAX_MEMBERS = 20_000
 """Members of all objects together: references make many of few, and each costs a microsecond or two."""
 
+MAX_KEY = 64
+"""Characters of a key that the model chooses, where the schema says nothing of it."""
+
 Part = Mapping[str, Any] | bool
 
 _UNFILLABLE = frozenset(
     (
         *("not", "if", "then", "else", "patternProperties", "propertyNames", "dependentRequired", "dependentSchemas"),
         *("dependencies", "contains", "unevaluatedItems", "additionalItems"),
+    )
+)
+_MAP = frozenset(
+    (
+        *("type", "properties", "required", "additionalProperties", "patternProperties", "propertyNames"),
+        *("minProperties", "maxProperties"),
     )
 )
 _NOTES = frozenset(
@@ -46,6 +55,7 @@ class String:
     format: str | None
     checked: bool
     min_length: float = 0
+    pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,20 @@ class Object:
 
 
 @dataclass(frozen=True)
+class Map:
+    """An object of keys that the model chooses; `names` is the keys' schema, `part` that of their values.
+
+    `whole` is the object as one value that the model writes alone.
+    """
+
+    whole: "Free"
+    names: Part
+    part: Part
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True)
 class Union:
     """One of several schemas."""
 
@@ -102,7 +126,7 @@ class Free:
     any_will_do: bool = False
 
 
-Shape = Options | String | Number | Array | Object | Union | Free
+Shape = Options | String | Number | Array | Object | Map | Union | Free
 
 
 class Shapes:
@@ -160,11 +184,15 @@ class Shapes:
                 return frozenset().union(*(self.beginnings(one) for one in parts))
             case Free(_, kinds):
                 return frozenset("".join(_BEGINNINGS[kind] for kind in kinds))
+            case Map():
+                return frozenset("{")
             case simple:
                 return frozenset(_BEGINNINGS[type(simple).__name__.lower()])
 
     def _read(self, part: Part) -> Shape:
         joined = self._joined(part) if isinstance(part, Mapping) else None
+        if joined is not None and (found := _map(joined, self._free(part))) is not None:
+            return found
         if joined is None or _UNFILLABLE & joined.keys():
             return self._free(part)
         if "const" in joined or "enum" in joined:
@@ -195,7 +223,14 @@ class Shapes:
             checked = any(part.get(key) for key in ("minLength", "pattern", "format"))
             longest = part.get("maxLength")
             shortest = part.get("minLength", 0)
-            return String(part, None if longest is None else int(longest), part.get("format"), checked, shortest)
+            return String(
+                part,
+                None if longest is None else int(longest),
+                part.get("format"),
+                checked,
+                shortest,
+                part.get("pattern"),
+            )
         if kind in ("number", "integer"):
             return _number(part, integer=kind == "integer")
         if kind == "object":
@@ -254,15 +289,17 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
 def _number(part: Mapping[str, Any], *, integer: bool) -> Number:
     lowest = part.get("minimum", -math.inf)
     highest = part.get("maximum", math.inf)
-    above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
-    if (
-        integer and not isinstance(above, bool) and not isinstance(below, bool)
-    ):  # a number's own next one would be no number that anybody writes: those are left to the check
-        lowest = max(lowest, -math.inf if above is None else math.floor(above) + 1)
-        highest = min(highest, math.inf if below is None else math.ceil(below) - 1)
+    above, below = part.get("exclusiveMinimum", -math.inf), part.get("exclusiveMaximum", math.inf)
+    step = part.get("multipleOf")
+    if integer:
+        lowest = max(lowest, above if math.isinf(above) else math.floor(above) + 1)
+        highest = min(highest, below if math.isinf(below) else math.ceil(below) - 1)
         lowest = lowest if math.isinf(lowest) else math.ceil(lowest)
         highest = highest if math.isinf(highest) else math.floor(highest)
-    step = part.get("multipleOf")
+    else:  # a number's own next one is none that anybody writes: the nearest is a hundredth of the way in
+        inside = step or min(1, (min(highest, below) - max(lowest, above)) / 100)
+        lowest = max(lowest, above + inside)
+        highest = min(highest, below - inside)
     return Number(part, integer, lowest, highest, step)
 
 
@@ -279,6 +316,25 @@ def _array(part: Mapping[str, Any]) -> Array | Options | None:
     if most is not None and least > most:
         return Options(())
     return Array(tuple(prefix), items, least, None if most is None else int(most), bool(part.get("uniqueItems")))
+
+
+def _map(part: Mapping[str, Any], whole: Free) -> Map | None:
+    """An object whose keys are the model's to choose, where their values have a schema of their own."""
+    if part.get("type", "object") != "object" or part.keys() - _NOTES - _MAP or part.get("properties"):
+        return None
+    patterns = part.get("patternProperties") or {}
+    names, value = part.get("propertyNames", {}), part.get("additionalProperties", True)
+    if patterns and (len(patterns) > 1 or names or not isinstance(value, bool)):
+        return None
+    for pattern, one in patterns.items():
+        names, value = {"pattern": pattern}, one
+    least, most = math.ceil(part.get("minProperties", 0)), part.get("maxProperties")
+    if part.get("required") or not isinstance(names, Mapping) or not isinstance(value, Mapping):
+        return None
+    if not value.keys() - _NOTES or (most is not None and least > most):
+        return None
+    names = {"type": "string", **(names or {"minLength": 1, "maxLength": MAX_KEY})}
+    return Map(whole, names, value, least, None if most is None else int(most))
 
 
 def _object(part: Mapping[str, Any]) -> Object | None:

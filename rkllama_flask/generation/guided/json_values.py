@@ -4,9 +4,13 @@ import json
 import math
 from collections.abc import Callable, Generator, Sequence
 
+import regex
+
 from rkllama_flask.errors import AnswerUnfit
+from rkllama_flask.generation.guided.bounded_validation import TooMuchWork
 from rkllama_flask.generation.guided.free_slot import FreeSlot, only_beginning
-from rkllama_flask.generation.guided.json_formats import PARTS, format_problem
+from rkllama_flask.generation.guided.json_formats import MOST_DAYS, PARTS, Digits, format_problem, highest_day
+from rkllama_flask.generation.guided.json_patterns import PatternText
 from rkllama_flask.generation.guided.json_schema import SchemaChecker
 from rkllama_flask.generation.guided.json_shapes import Free, Number, String
 from rkllama_flask.generation.guided.slots import ChoiceSlot, DigitsSlot, NumberSlot, Slot, StringSlot
@@ -18,7 +22,7 @@ ATTEMPTS = 3
 MOST_CHOICES = 32
 """Whole numbers from a lowest to a highest that are a choice like those of an enum: grades, months, hours."""
 
-_MOST_CUT = 64
+MOST_CUT = 64
 """Characters of a text whose beginnings are tried."""
 
 Script = Generator[Slot, None, None]
@@ -65,13 +69,40 @@ class ValueFilling:
             slot = StringSlot(pieces.append, max_length=string.max_length, min_length=string.min_length)
             slot.again = attempt > 0
             yield slot
-            text = self._fitting(json.loads('"' + "".join(pieces) + '"'), string)
+            said = json.loads('"' + "".join(pieces) + '"')
+            text = self._fitting(said, string)
             if text is not None:
                 self._written.say(json.dumps(text, ensure_ascii=False)[1:], ahead=slot.ahead)
                 return
             if string.format in PARTS and (yield from self._by_parts(string)):
                 return
+            if string.pattern and (yield from self._by_pattern(string, said)):
+                return
         raise AnswerUnfit(f"The model found no text for {path} that is what the schema asks for.")
+
+    def _by_pattern(self, string: String, said: str) -> Generator[Slot, None, bool]:
+        """Write a text by its pattern, of which the model is asked for what can still come; whether it does."""
+        text = PatternText(string.pattern or "", shortest=string.min_length, longest=string.max_length)
+        place = self._written.hold()
+        try:
+            text.add(said)
+            for _ in range(ATTEMPTS):
+                if not text.text or text.whole:
+                    break
+                self._written.drop(place)
+                place = self._written.hold()
+                self._written.say(json.dumps(text.text, ensure_ascii=False)[1:-1])
+                pieces: list[str] = []
+                yield StringSlot(pieces.append, max_length=MOST_CUT)
+                text.add(json.loads('"' + "".join(pieces) + '"').removeprefix(text.text))
+            text.complete()
+        except (TooMuchWork, regex.error):
+            pass
+        self._written.drop(place)
+        if format_problem(string.format, text.text) or self._checker.problem(text.text, string.part):
+            return False
+        self._written.say(json.dumps(text.text, ensure_ascii=False)[1:])
+        return True
 
     def _by_parts(self, string: String) -> Generator[Slot, None, bool]:
         """Write a date or a time of which the model says only the numbers; whether that has been possible."""
@@ -79,11 +110,10 @@ class ValueFilling:
         parts, end = PARTS[string.format or ""]
         for part in parts:
             self._written.fix(part.before)
-            slot = DigitsSlot(part.number, part.lowest, part.highest)
-            yield slot
-            if slot.digits is None:
+            digits = yield from self._digits(part, self._written.since(place))
+            if digits is None:
                 break
-            self._written.say(slot.digits)
+            self._written.say(digits)
         self._written.fix(end)
         text = self._written.since(place)
         if format_problem(string.format, text) or self._checker.problem(text, string.part):
@@ -93,9 +123,20 @@ class ValueFilling:
         self._written.release()
         return True
 
+    def _digits(self, part: Digits, before: str) -> Generator[Slot, None, str | None]:
+        """The digits of one part, behind the others; where it is no year the lowest, if the model says none."""
+        highest = highest_day(before) if part.highest == MOST_DAYS else part.highest
+        for attempt in range(ATTEMPTS):
+            slot = DigitsSlot(part.number, part.lowest, highest)
+            slot.again = attempt > 0
+            yield slot
+            if slot.digits is not None:
+                return slot.digits
+        return None if part.number > 2 else f"{part.lowest:02}"
+
     def _fitting(self, text: str, string: String) -> str | None:
         """The text, else the longest beginning of it that will do; None if none will."""
-        candidates = (text, text.strip(), *(text[:end] for end in range(min(len(text), _MOST_CUT), 0, -1)))
+        candidates = (text, text.strip(), *(text[:end] for end in range(min(len(text), MOST_CUT), 0, -1)))
         for index, candidate in enumerate(candidates):
             if format_problem(string.format, candidate) is not None:
                 continue
@@ -107,17 +148,38 @@ class ValueFilling:
         self._written.fix(lead.rstrip())
         said: int | float | None = number.lowest if _is_choice(number) else None
         for attempt in range(ATTEMPTS):
-            slot = NumberSlot()
-            slot.again = attempt > 0
-            yield slot
+            last = attempt == ATTEMPTS - 1
+            if last and said is None:
+                slot = yield from self._begun_number(lead)
+            else:
+                slot = NumberSlot()
+                slot.again = attempt > 0
+                yield slot
             said = said if slot.value is None else slot.value
-            value = None if said is None else _within(said, number)
-            if value is None or (value != slot.value and attempt < ATTEMPTS - 1):
+            value = None if said is None else self._nearest(said, number)
+            if value is None or (value != slot.value and not last):
                 continue
             if self._checker.problem(value, number.part) is None:
                 self._written.say(blank(lead) + json.dumps(value), ahead=slot.ahead)
                 return
         raise AnswerUnfit(f"The model found no number for {path} that is what the schema asks for.")
+
+    def _nearest(self, said: int | float, number: Number) -> int | float:
+        """The number itself if it is valid, else the nearest that may be."""
+        whole = isinstance(said, int) or not number.integer
+        return said if whole and self._checker.problem(said, number.part) is None else _within(said, number)
+
+    def _begun_number(self, lead: str) -> Generator[Slot, None, NumberSlot]:
+        """Ask for a number whose first digit is there, as long as the model goes on behind it as behind a number."""
+        place = self._written.hold()
+        self._written.say(blank(lead) + "1")
+        slot = NumberSlot(begun="1")
+        slot.again = True
+        yield slot
+        self._written.drop(place)
+        if slot.ahead and slot.ahead.lstrip()[:1] not in ",]}":
+            slot.value = None
+        return slot
 
     def free(self, free: Free, lead: str, path: str) -> Script:
         begun = only_beginning(free.kinds)
@@ -129,16 +191,22 @@ class ValueFilling:
             return
         problem: str | None = ""
         for attempt in range(ATTEMPTS):
-            pieces: list[str] = []
-            slot = FreeSlot(pieces.append, free.kinds, begun=begun)
-            slot.again = attempt > 0
-            yield slot
-            text = "".join(pieces)
-            problem = self._checker.problem(json.loads(text), free.part) if text else "It holds no JSON value."
+            problem = yield from self.whole(free, begun, lead, again=attempt > 0)
             if problem is None:
-                self._written.say(text[1:] if begun else blank(lead) + text, ahead=slot.ahead)
                 return
         raise AnswerUnfit(f"The model's answer is not what the schema asks for at {path}: {problem}")
+
+    def whole(self, free: Free, begun: str, lead: str, *, again: bool = False) -> Generator[Slot, None, str | None]:
+        """Write a value that the model says in one, if it is valid; else why it is not."""
+        pieces: list[str] = []
+        slot = FreeSlot(pieces.append, free.kinds, begun=begun)
+        slot.again = again
+        yield slot
+        text = "".join(pieces)
+        problem = self._checker.problem(json.loads(text), free.part) if text else "It holds no JSON value."
+        if problem is None:
+            self._written.say(text[1:] if begun else blank(lead) + text, ahead=slot.ahead)
+        return problem
 
 
 def _without(begun: str, write: Callable[[str], None]) -> Callable[[str], None]:

@@ -131,13 +131,15 @@ class StringSlot(Slot):
 
 
 class NumberSlot(Slot):
-    """The first number that the model says, up to where it stops being one; None if it says none."""
+    """The first number that the model says, up to where it stops being one; None if it says none. `begun` is what
+    stands of it already.
+    """
 
     max_tokens = 32
     value: int | float | None = None
 
-    def __init__(self) -> None:
-        self._text = ""
+    def __init__(self, *, begun: str = "") -> None:
+        self._text = begun
 
     def feed(self, text: str) -> None:
         self._text += text

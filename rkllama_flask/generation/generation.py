@@ -27,7 +27,7 @@ class Parser(Protocol):
     """A stage of the way out. `done` says that the answer is complete whatever the model would add.
 
     After `finish`, `problem` says why the answer is not what was promised, None if it is. `cut` tells `finish` that the
-    model would have said more.
+    model would have said more. `unapplied` names what of the request the answer then does not keep to.
     """
 
     @property
@@ -35,6 +35,9 @@ class Parser(Protocol):
 
     @property
     def problem(self) -> str | None: ...
+
+    @property
+    def unapplied(self) -> tuple[str, ...]: ...
 
     def feed(self, text: str) -> list[Event]: ...
 
@@ -159,6 +162,7 @@ class Generation(Following[Content]):
         if self._parser and self._parser.problem:
             self._unfit = AnswerUnfit(f"The model's answer is not what the schema asks for: {self._parser.problem}")
             return
+        self.unapplied += self._parser.unapplied if self._parser else ()
         counted = result.prompt_tokens if self.prompt_tokens is None else self.prompt_tokens
         prompt_tokens = (result.prefill_tokens or 0) if counted is None else counted
         hit = result.cache is not None and result.cache.reason is None

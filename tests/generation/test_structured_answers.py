@@ -196,3 +196,50 @@ def test_arguments_that_break_a_strict_functions_schema_are_an_error(scripted: S
         tools = [{"type": "function", "function": {"name": "f", "parameters": parameters, "strict": strict}}]
         reply = scripted.post("/v1/chat/completions", chat(key(said), tools=tools))
         assert reply.status_code == status
+
+
+ZODS = r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$"
+
+
+def test_a_forced_call_may_miss_a_format_where_it_is_not_strict_and_names_the_argument(scripted: Server) -> None:
+    mail = key('nobody"')
+    part = {"type": "string", "format": "email", "pattern": ZODS, "minLength": 3, "description": None}
+    schema = {"type": "object", "properties": {mail: part}, "required": [mail]}
+
+    def call(**more: Any) -> Any:
+        function = {"name": "save", "parameters": schema, **more}
+        body = {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", "function": function}]}
+        return scripted.post("/v1/chat/completions", {**body, "tool_choice": "required"})
+
+    free, strict = call(strict=None), call(strict=True)
+    assert free.status_code == 200, free.text
+    [made] = free.json()["choices"][0]["message"]["tool_calls"]
+    assert json.loads(made["function"]["arguments"]) == {mail: "nobody"}
+    assert free.headers["X-Unapplied-Parameters"].startswith("save.")
+    assert strict.json()["error"]["code"] == "answer_unfit"
+    part["minLength"] = 10
+    assert call().json()["error"]["code"] == "answer_unfit"
+
+
+def test_a_schema_whose_values_have_no_end_is_refused_by_every_api(scripted: Server) -> None:
+    schema = {"$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "required": ["n"]}}}
+    schema |= {"$ref": "#/$defs/n"}  # type: ignore[dict-item]
+    turns = [{"role": "user", "content": "x"}]
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    calls = len(scripted.calls)
+    for path, body in (
+        ("/v1/chat/completions", {"messages": turns, "response_format": wanted}),
+        ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema", "name": "n", "schema": schema}}}),
+        (
+            "/v1/messages",
+            {
+                "messages": turns,
+                "max_tokens": 9,
+                "output_config": {"format": {"type": "json_schema", "schema": schema}},
+            },
+        ),
+        ("/api/chat", {"model": "scripted", "messages": turns, "format": schema}),
+    ):
+        reply = scripted.post(path, {"model": "scripted", **body})
+        assert (reply.status_code, "$.n" in reply.text) == (400, True), reply.text
+    assert not any("run" in call.split()[:2] for call in scripted.calls[calls:])

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jsonschema
@@ -55,8 +55,12 @@ class Budget:
             self._seconds -= time.monotonic() - began
 
 
-def bounded_validator(base: Any, schema: Any, registry: Any, budget: Callable[[], Budget]) -> Any:
-    """A validator of `base`'s kind that spends the current budget; the one change is who matches the patterns."""
+def bounded_validator(
+    base: Any, schema: Any, registry: Any, budget: Callable[[], Budget], *, without: Collection[str] = ()
+) -> Any:
+    """A validator of `base`'s kind that spends the current budget; the one change is who matches the patterns. It
+    takes no notice of the keywords that it is `without`.
+    """
     keywords = {**base.VALIDATORS}
     for name, keyword in _with_patterns(lambda pattern, text: budget().matches(pattern, text)).items():
         if name in keywords:
@@ -69,8 +73,14 @@ def bounded_validator(base: Any, schema: Any, registry: Any, budget: Callable[[]
 
         return apply
 
-    kind: Any = extend(base, {name: counted(keyword) for name, keyword in keywords.items()})  # type: ignore[no-untyped-call]
+    ignored = dict.fromkeys(without, _ignored)
+    counting = {name: counted(keyword) for name, keyword in (keywords | ignored).items()}
+    kind: Any = extend(base, counting)  # type: ignore[no-untyped-call]
     return kind(schema, registry=registry)
+
+
+def _ignored(*_: Any) -> Iterator[jsonschema.ValidationError]:
+    return iter(())
 
 
 def _with_patterns(matches: Callable[[str, str], bool]) -> dict[str, Callable[..., Any]]:

@@ -2,9 +2,10 @@
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.events import Event, ToolArguments, ToolCallFinished, ToolCallStarted
@@ -36,6 +37,9 @@ MOST_CHECKED = 256
 _PATTERN_SECONDS = 1.0
 """What the regular expressions of all of them may take at the look at them."""
 
+_MOST_NAMED = 200
+"""Characters of an argument's path in a header."""
+
 _TELLING = 3
 """Characters that tell the beginning of another call from anything else."""
 
@@ -63,7 +67,8 @@ class ForcedCall:
         self._several = parallel and choice.mode == "required" and bool(self._dialect.again or self._dialect.last)
         names = offered_names(choice, tools)
         self._schemas = {tool.name: parameters_of(tool) for tool in tools if tool.name in names}
-        self.checkers = checkers_of(self._schemas)
+        loose = frozenset(tool.name for tool in tools if not tool.strict)
+        self.checkers = checkers_of(self._schemas, loose=loose)
         for name, schema in self._schemas.items():
             with _naming(name):
                 guard_ends(Shapes(self.checkers[name]), schema, most=MAX_DEPTH)
@@ -143,6 +148,12 @@ class CheckedCalls:
         self.problem: str | None = None
 
     @property
+    def unapplied(self) -> tuple[str, ...]:
+        """Arguments that miss their pattern or format: `save.email`."""
+        missed = ((name, path) for name, checker in self._checkers.items() for path in checker.missed)
+        return tuple(_named(f"{name}{path.removeprefix('$')}") for name, path in missed)
+
+    @property
     def done(self) -> bool:
         """No more calls are wanted."""
         return self._parser.done
@@ -167,9 +178,14 @@ class CheckedCalls:
 
     def _check(self, name: str, arguments: Sequence[str]) -> None:
         checker = self._checkers.get(name)
-        problem = checker.problem(json.loads("".join(arguments))) if checker else None
+        problem = checker.problem(json.loads("".join(arguments)), loose=not checker.strict) if checker else None
         if problem:
             self.problem = f"The call of '{name}': {problem}"
+
+
+def _named(path: str) -> str:
+    """The path as a header can hold it."""
+    return quote(path, safe="[]. -$@/")[:_MOST_NAMED]
 
 
 def parameters_of(tool: Tool) -> dict[str, Any]:
@@ -190,8 +206,8 @@ def parameters_of(tool: Tool) -> dict[str, Any]:
     return parameters
 
 
-def checkers_of(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, SchemaChecker]:
-    """What checks the arguments of functions, by their names.
+def checkers_of(schemas: Mapping[str, Mapping[str, Any]], *, loose: Collection[str] = ()) -> dict[str, SchemaChecker]:
+    """What checks the arguments of functions, by their names; texts of `loose` ones may miss their pattern or format.
 
     Raises InvalidRequest for a schema that can't be used, or is of no object, and for more than MOST_CHECKED.
     """
@@ -200,12 +216,12 @@ def checkers_of(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, SchemaChe
             f"At most {MOST_CHECKED} functions can be strict, or be on offer where one has to be called.", param="tools"
         )
     budget = Budget(seconds=_PATTERN_SECONDS)
-    return {name: _checker_of(name, schema, budget) for name, schema in schemas.items()}
+    return {name: _checker_of(name, schema, budget, strict=name not in loose) for name, schema in schemas.items()}
 
 
-def _checker_of(name: str, schema: Mapping[str, Any], budget: Budget) -> SchemaChecker:
+def _checker_of(name: str, schema: Mapping[str, Any], budget: Budget, *, strict: bool) -> SchemaChecker:
     with _naming(name):
-        checker = SchemaChecker(schema, budget=budget)
+        checker = SchemaChecker(schema, budget=budget, strict=strict)
     if "object" not in checker.kinds:
         raise InvalidRequest(f"The parameters of '{name}' describe no object.", param="tools")
     return checker

@@ -25,6 +25,7 @@ class JsonOutput:
     """
 
     done = False
+    unapplied = ()
 
     def __init__(self, format: JsonFormat) -> None:
         schema = _ANY_OBJECT if format.schema is None else as_meant(format.schema)

@@ -5,7 +5,7 @@ in a circle, regular expressions that take forever, and the number of steps that
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -35,9 +35,12 @@ class SchemaChecker:
     """Says what is wrong with a value. Raises InvalidRequest for a schema that is none, or that can't be used here.
 
     `kinds` are the JSON types a value may have at the top. `budget` is what its patterns may take before anything runs.
+    Where it is not `strict`, a text that only misses its pattern or format may be given; `missed` says where one was.
     """
 
-    def __init__(self, schema: Node | bool, *, budget: Budget | None = None) -> None:
+    def __init__(self, schema: Node | bool, *, budget: Budget | None = None, strict: bool = True) -> None:
+        self.strict = strict
+        self.missed: list[str] = []
         self._schema = schema
         self._nodes = list(_nodes(schema))
         self._resource = DRAFT202012.create_resource(schema)
@@ -46,17 +49,20 @@ class SchemaChecker:
         self._budget = budget or Budget()
         self._guard()
         self._validator = self._make_validator()
+        self._loose = self._validator if strict else self._make_validator(without=("pattern",))
         self._known_kinds: dict[int, set[str]] = {}
         self.kinds = self._top_kinds()
 
-    def problem(self, value: Any, part: Node | bool | None = None, *, go_on: bool = False) -> str | None:
+    def problem(
+        self, value: Any, part: Node | bool | None = None, *, go_on: bool = False, loose: bool = False
+    ) -> str | None:
         """Why `value` is not valid by the schema, or by a part of it, in one sentence; None if it is.
 
-        With `go_on` the check may only take what the one before has left.
+        With `go_on` the check may only take what the one before has left. A `loose` one looks at no `pattern`.
         """
         if not go_on:
             self._budget = Budget()
-        validator = self._validator
+        validator = self._loose if loose else self._validator
         try:
             errors = validator.iter_errors(value) if part is None else validator.descend(value, part)
             error = next(iter(errors), None)
@@ -172,7 +178,7 @@ class SchemaChecker:
         found = next((kinds for kinds in options if kinds), set())
         return found or ({"object"} if "properties" in schema else set())
 
-    def _make_validator(self) -> Any:
+    def _make_validator(self, *, without: Collection[str] = ()) -> Any:
         asked = self._schema.get("$schema") if isinstance(self._schema, Mapping) else None
         base: Any = Draft202012Validator
         if isinstance(asked, str):
@@ -183,7 +189,7 @@ class SchemaChecker:
         flaw = (_flaw if len(text) <= _REMEMBERED else _flaw.__wrapped__)(base, text)
         if flaw is not None:
             raise refused(flaw)
-        return bounded_validator(base, self._schema, self._registry, lambda: self._budget)
+        return bounded_validator(base, self._schema, self._registry, lambda: self._budget, without=without)
 
 
 @lru_cache(maxsize=256)

@@ -64,6 +64,7 @@ class ValueFilling:
             yield slot
             self._written.say('"', ahead=slot.ahead)
             return
+        nearest: str | None = None
         for attempt in range(ATTEMPTS):
             pieces: list[str] = []
             slot = StringSlot(pieces.append, max_length=string.max_length, min_length=string.min_length)
@@ -71,6 +72,8 @@ class ValueFilling:
             yield slot
             said = json.loads('"' + "".join(pieces) + '"')
             text = self._fitting(said, string)
+            if nearest is None and not self._checker.strict:
+                nearest = said if said and self._checker.problem(said, string.part, loose=True) is None else None
             if text is not None:
                 self._written.say(json.dumps(text, ensure_ascii=False)[1:], ahead=slot.ahead)
                 return
@@ -78,6 +81,10 @@ class ValueFilling:
                 return
             if string.pattern and (yield from self._by_pattern(string, said)):
                 return
+        if nearest is not None:
+            self._checker.missed.append(path)
+            self._written.say(json.dumps(nearest, ensure_ascii=False)[1:])
+            return
         raise AnswerUnfit(f"The model found no text for {path} that is what the schema asks for.")
 
     def _by_pattern(self, string: String, said: str) -> Generator[Slot, None, bool]:

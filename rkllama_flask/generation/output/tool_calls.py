@@ -68,6 +68,8 @@ class ToolCallParser:
     problem = None
     """Whatever is read, the calls are valid JSON."""
 
+    unapplied = ()
+
     def __init__(self, tools: Sequence[Tool], *, only_one: bool = False, form: CallForm | None = None) -> None:
         self._tools = tuple(tools)
         self._form = form

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -75,9 +76,15 @@ def test_a_repeated_key_is_refused_at_any_depth(echo: Api) -> None:
 
 
 @pytest.mark.parametrize("text", [rb"\ud800", rb"\uDFFF", rb"\udc00\ud800", rb"a\ud83dz"])
-def test_half_a_surrogate_pair_is_refused_in_values_and_keys(echo: Api, text: bytes) -> None:
-    assert "surrogate" in refusal(echo, b'{"a": ["' + text + b'"]}')
+def test_half_a_surrogate_pair_becomes_a_replacement_character_in_texts_and_is_refused_in_names(
+    echo: Api, text: bytes
+) -> None:
+    whole = re.sub(rb"\\u[dD]...", "\ufffd".encode(), text).decode()
+    assert send(echo, b'{"a": ["' + text + b'"]}').json == {"a": [whole]}
+    assert send(echo, b'{"tools": [{"input_schema": {"name": "' + text + b'"}}]}').status_code == 200
     assert "surrogate" in refusal(echo, b'{"' + text + b'": 1}')
+    assert "'a.0' has a key" in refusal(echo, b'{"a": [{"' + text + b'": 1}]}')
+    assert "'tools.0.name'" in refusal(echo, b'{"tools": [{"name": "' + text + b'"}]}')
 
 
 def test_a_whole_surrogate_pair_is_a_character(echo: Api) -> None:

@@ -14,6 +14,7 @@ from rkllama_flask.api.ollama import fields as ollama
 from rkllama_flask.api.ollama.options import HONOURED, NAMED
 from rkllama_flask.api.openai import fields as openai
 from rkllama_flask.api.openai import responses_input as responses
+from rkllama_flask.api.openai import responses_items
 from rkllama_flask.api.web.schema import Boolean, EitherOf, StringOrList, Unapplied
 
 _STRING = {"type": "string"}
@@ -57,9 +58,9 @@ _SHAPES: Mapping[type[fields.Field[Any]], Mapping[str, Any]] = {
             {"type": "array", "minItems": 1, "items": {"anyOf": [_STRING, _TOKENS, *[_TOKENS["items"]]]}},
         ],
     },
-    responses.Items: {
+    responses_items.Items: {
         "description": "Text, or the items of a conversation.",
-        "anyOf": [_STRING, {"type": "array", "minItems": 1, "items": _OBJECT}],
+        "anyOf": [_STRING, {"type": "array", "items": _OBJECT}],
     },
     responses.Tools: {"type": "array", "items": _part(name=_STRING, description=_STRING, parameters=_OBJECT)},
     anthropic.Content: {

@@ -14,11 +14,12 @@ from rkllama_flask.api.openai.neutral import (
     sampling_of,
     thinking_of,
     tools_of,
+    unapplied_messages,
     unapplied_sampling,
     unapplied_thinking,
     unapplied_tools,
 )
-from rkllama_flask.api.openai.schemas import ChatSchema
+from rkllama_flask.api.openai.schemas import ChatSchema, last_turn
 from rkllama_flask.api.openai.usage import render_timings, render_usage
 from rkllama_flask.api.openapi import examples, replies
 from rkllama_flask.api.openapi.views import accepts, returns
@@ -34,7 +35,7 @@ _schema = ChatSchema()
 @returns(replies.CHAT, stream=replies.CHAT_CHUNKS)
 def create_chat_completion() -> Response:
     """Answer a conversation, streamed or whole."""
-    body = read_json()
+    body = read_json(last_turn)
     fields = _schema.read(body)
     request = generation_request(fields)
     count: int = fields["n"]
@@ -43,6 +44,7 @@ def create_chat_completion() -> Response:
         *unapplied_sampling(fields),
         *unapplied_tools(fields),
         *unapplied_thinking(fields, request),
+        *unapplied_messages(fields["messages"]),
     )
     by_functions = asks_by_functions(fields)
     choices = Choices(services().inference.generate, [request] * count)
@@ -61,7 +63,7 @@ def create_chat_completion() -> Response:
 @returns(replies.INPUT_TOKENS)
 def count_chat_tokens() -> Response:
     """The tokens of the prompt that a conversation makes. Raises UnsupportedRequest where they can't be counted."""
-    count = services().inference.count_tokens(generation_request(_schema.read(read_json())))
+    count = services().inference.count_tokens(generation_request(_schema.read(read_json(last_turn))))
     return jsonify(object="response.input_tokens", input_tokens=count)
 
 

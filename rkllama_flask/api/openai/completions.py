@@ -28,7 +28,7 @@ T = TypeVar("T")
 @returns(replies.COMPLETION, stream=replies.COMPLETION_CHUNKS)
 def create_completion() -> Response:
     """Continue one prompt or several, streamed or whole."""
-    body = read_json()
+    body = read_json(lambda _: ("prompt",))
     fields = _schema.read(body)
     with naming({"messages": "prompt"}):
         return _complete(fields, (*_schema.unapplied(body), *unapplied_sampling(fields)))

@@ -24,7 +24,7 @@ _schema = EmbeddingSchema()
 @returns(replies.EMBEDDING)
 def create_embedding() -> Response:
     """A vector for each input, in order; an input that is too long is refused, or cut where `truncate` says so."""
-    fields = _schema.read(read_json())
+    fields = _schema.read(read_json(lambda _: ("input",)))
     inference = services().inference
     model = inference.choose(fields.get("model"))
     dimensions: int | None = fields.get("dimensions")

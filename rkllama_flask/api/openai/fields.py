@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from marshmallow import ValidationError, fields
 
+from rkllama_flask.api.web.half_characters import whole_json
 from rkllama_flask.api.web.schema import MAX_INPUTS
+from rkllama_flask.api.web.unread import Told, joined, stand_in
 from rkllama_flask.generation.request import JsonFormat, ToolChoice
 
 _TEXT_PARTS = {
@@ -16,50 +18,45 @@ _TEXT_PARTS = {
 _OTHER_PARTS = {
     "image_url": "an image",
     "input_image": "an image",
+    "image_file": "an image",
+    "computer_screenshot": "an image",
     "input_audio": "audio",
+    "output_audio": "audio",
     "file": "a file",
     "input_file": "a file",
 }
 
 
-class Content(fields.Field[str]):
+class Content(fields.Field[Told]):
     """A message's text: a string, or a list of parts whose texts are joined by line breaks."""
 
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Told:
         if isinstance(value, str):
-            return value
+            return Told(value)
         if not isinstance(value, list):
             raise ValidationError("must be a string or a list of parts")
-        return "\n".join(_part_text(part, index) for index, part in enumerate(value))
+        return joined(_part(part, index) for index, part in enumerate(value))
 
 
-def _part_text(part: Any, index: int) -> str:
+def _part(part: Any, index: int) -> Told:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(kind, str):
         raise ValidationError({index: ["must be an object with a type"]})
     if kind in _OTHER_PARTS:
-        raise ValidationError({index: [f"is {_OTHER_PARTS[kind]}, but the models here read only text"]})
+        return stand_in(_OTHER_PARTS[kind], index)
     if kind not in _TEXT_PARTS:
-        raise ValidationError({index: {"type": ["must be 'text'"]}})
+        return stand_in("a part of an unknown type", index, field="type")
     name = _TEXT_PARTS[kind]
     if not isinstance(part.get(name), str):
         raise ValidationError({index: {name: ["must be a string"]}})
-    return str(part[name])
+    return Told(part[name])
 
 
 class Arguments(fields.Field[str]):
-    """A call's arguments: the JSON text of an object; an empty text is an empty object."""
+    """An old call's arguments, as text. Models write what is no JSON too, and clients send what they keep of it."""
 
     def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
-        if not isinstance(value, str):
-            raise ValidationError("must be a string")
-        try:
-            arguments = json.loads(value or "{}")
-        except (ValueError, RecursionError) as error:
-            raise ValidationError("must be the JSON text of an object") from error
-        if not isinstance(arguments, dict):
-            raise ValidationError("must be the JSON text of an object")
-        return value or "{}"
+        return whole_json(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) or "{}"
 
 
 class Choice(NamedTuple):

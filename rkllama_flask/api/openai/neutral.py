@@ -1,10 +1,13 @@
 """From a checked OpenAI body to words that belong to no API."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rkllama_flask.api.openai.fields import Choice
+from rkllama_flask.api.openai.schemas import CALLABLE
 from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.unread import Told, names, placed
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import GenerationRequest, Message, Tool, ToolCall, ToolChoice
 from rkllama_flask.sampling import Sampling
@@ -33,7 +36,7 @@ def messages_of(checked: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
 
 
 def _message_of(one: Mapping[str, Any], calls: tuple[ToolCall, ...], called: Mapping[str, str]) -> Message:
-    content = one.get("content") or one.get("refusal", "")
+    content = one.get("content", Told()).text or one.get("refusal", "")
     match one["role"]:
         case "tool" | "function":
             call_id = one.get("tool_call_id")
@@ -49,10 +52,32 @@ def _message_of(one: Mapping[str, Any], calls: tuple[ToolCall, ...], called: Map
 
 
 def _calls_of(one: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    calls = [(call["function"], call.get("id")) for call in one.get("tool_calls", ())]
+    calls = tuple(_call(call) for call in one.get("tool_calls", ()) if call["type"] in CALLABLE)
     if not calls and "function_call" in one:
-        calls = [(one["function_call"], None)]
-    return tuple(ToolCall(function["name"], function["arguments"], call_id) for function, call_id in calls)
+        return (ToolCall(one["function_call"]["name"], one["function_call"]["arguments"]),)
+    return calls
+
+
+def _call(call: Mapping[str, Any]) -> ToolCall:
+    """A call of free text has that as its one argument."""
+    if call["type"] == "function":
+        return ToolCall(call["function"]["name"], call["function"]["arguments"], call.get("id"))
+    arguments = json.dumps({"input": call["custom"]["input"]}, ensure_ascii=False)
+    return ToolCall(call["custom"]["name"], arguments, call.get("id"))
+
+
+def unapplied_messages(checked: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What `messages_of` had to leave out, or to put a line of text for, by dotted path."""
+    found: list[str] = []
+    for index, one in enumerate(checked):
+        if "content" in one:
+            found += names(placed(one["content"].unread, "messages", index, "content"))
+        found += [
+            f"messages.{index}.tool_calls.{at}"
+            for at, call in enumerate(one.get("tool_calls", ()))
+            if call["type"] not in CALLABLE
+        ]
+    return tuple(found)
 
 
 def tools_of(fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:

@@ -17,6 +17,7 @@ from rkllama_flask.api.openai.neutral import (
 )
 from rkllama_flask.api.openai.responses_framing import ResponseEvents, ResponseHead
 from rkllama_flask.api.openai.responses_input import ResponseSchema, namespaces_of, unapplied_parts
+from rkllama_flask.api.openai.responses_items import last_turn
 from rkllama_flask.api.openai.responses_output import OutputItems
 from rkllama_flask.api.openapi import examples, replies
 from rkllama_flask.api.openapi.views import accepts, returns
@@ -41,7 +42,7 @@ _STORED = {
 @returns(replies.RESPONSE, stream=replies.RESPONSE_EVENTS)
 def create_response() -> Response:
     """Answer a conversation of items, streamed or whole."""
-    body = read_json()
+    body = read_json(last_turn)
     fields = _schema.read(body)
     request = _request(fields)
     unapplied = (
@@ -71,7 +72,7 @@ def create_response() -> Response:
 @returns(replies.INPUT_TOKENS)
 def count_input_tokens() -> Response:
     """The tokens of the prompt that the items make. Raises UnsupportedRequest where they can't be counted."""
-    request = _request(_schema.read(read_json()))
+    request = _request(_schema.read(read_json(last_turn)))
     with naming(_NAMES):
         count = services().inference.count_tokens(request)
     return jsonify(object="response.input_tokens", input_tokens=count)

@@ -4,9 +4,10 @@ A field of the specification that changes nothing in an answer (`user`, `store`,
 would change the answer and can't be honoured is `Unapplied`: its name is told to the client.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import ValidationError, fields, validates_schema
+from marshmallow import ValidationError, fields, pre_load, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from rkllama_flask.api.openai.fields import Arguments, Content, FunctionChoice, Prompts, ResponseFormat, ToolChoiceField
@@ -23,9 +24,11 @@ from rkllama_flask.api.web.schema import (
     StringOrList,
     Unapplied,
 )
+from rkllama_flask.api.web.unread import Path, last, placed, refuse
 from rkllama_flask.generation.request import UNLIMITED
 
 VERBOSITIES = ("low", "medium", "high")
+CALLABLE = ("function", "custom")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _NAME = Length(min=1, max=256, error="must have 1 to 256 characters")
@@ -37,14 +40,26 @@ class CalledFunctionSchema(RequestSchema):
     arguments = Arguments(load_default="{}")
 
 
+class CustomCallSchema(RequestSchema):
+    name = String(required=True, validate=_NAME)
+    input = String(load_default="")
+
+
 class ToolCallSchema(RequestSchema):
+    """An old call. One of a type that is not known here is left out."""
+
     id = String()
-    type = String(validate=OneOf(["function"]))
-    function = Nested(CalledFunctionSchema, required=True)
+    type = String(load_default="function")
+    function = Nested(CalledFunctionSchema)
+    custom = Nested(CustomCallSchema)
+
+    @validates_schema
+    def _check_kind(self, data: dict[str, Any], **_: Any) -> None:
+        check_kind(data)
 
 
 class MessageSchema(RequestSchema):
-    """One message of any role. Only an assistant may say nothing: its message can consist of calls."""
+    """One message of any role. Only an assistant's needs no content: it can consist of calls. Null is an empty text."""
 
     role = String(required=True, validate=OneOf(["developer", "system", "user", "assistant", "tool", "function"]))
     content = Content()
@@ -55,6 +70,11 @@ class MessageSchema(RequestSchema):
     tool_calls = List(Nested(ToolCallSchema))
     function_call = Nested(CalledFunctionSchema)
     tool_call_id = String()
+
+    @pre_load
+    def _drop_nulls(self, data: Any, **_: Any) -> Any:
+        found = super()._drop_nulls(data)
+        return found | {"content": ""} if isinstance(found, dict) and data.get("content", "") is None else found
 
     @validates_schema
     def _check_content(self, data: dict[str, Any], **_: Any) -> None:
@@ -72,15 +92,20 @@ class FunctionSchema(RequestSchema):
 class ToolSchema(RequestSchema):
     """A tool. Custom ones are free text that only a grammar could keep in form: they can't be offered."""
 
-    type = String(load_default="function", validate=OneOf(["function", "custom"]))
+    type = String(load_default="function", validate=OneOf(CALLABLE))
     function = Nested(FunctionSchema)
     custom = Object()
 
     @validates_schema
     def _check_kind(self, data: dict[str, Any], **_: Any) -> None:
-        kind = data.get("type")
-        if kind in ("function", "custom") and kind not in data:
-            raise ValidationError("is required", kind)
+        check_kind(data)
+
+
+def check_kind(data: Mapping[str, Any]) -> None:
+    """Raises ValidationError where what the type says is missing."""
+    kind = data["type"]
+    if kind in CALLABLE and kind not in data:
+        raise ValidationError("is required", kind)
 
 
 class StreamOptionsSchema(RequestSchema):
@@ -131,6 +156,18 @@ class AnswerSchema(RequestSchema):
     json_schema = Unapplied(Object(), neutral=({},))
 
 
+def is_users(message: Mapping[str, Any]) -> bool:
+    """Whether a user speaks in a message."""
+    return message.get("role") == "user"
+
+
+def last_turn(body: Mapping[str, Any]) -> Path:
+    """Where the body of a chat has the last turn of its user."""
+    messages = body.get("messages")
+    index = last(messages, is_users) if isinstance(messages, list) else None
+    return () if index is None else ("messages", index)
+
+
 class CommonSchema(AnswerSchema):
     """What both kinds of completion have."""
 
@@ -157,6 +194,12 @@ class ChatSchema(CommonSchema):
     modalities = List(
         String(validate=OneOf(["text"], error="must be 'text': the models here write only text")), validate=_NOT_EMPTY
     )
+
+    @validates_schema
+    def _check_last_turn(self, data: dict[str, Any], **_: Any) -> None:
+        index = last(data.get("messages", ()), is_users)
+        if index is not None:
+            refuse(placed(data["messages"][index]["content"].unread, "messages", index, "content"))
 
     metadata = Object()
     store = Boolean()

@@ -4,7 +4,7 @@ from flask import Response, jsonify
 from marshmallow.validate import Range
 
 from rkllama_flask.api.openai.chat import generation_request
-from rkllama_flask.api.openai.schemas import ChatSchema
+from rkllama_flask.api.openai.schemas import ChatSchema, last_turn
 from rkllama_flask.api.openapi import examples, replies
 from rkllama_flask.api.openapi.views import accepts, returns
 from rkllama_flask.api.web.body import read_json
@@ -35,7 +35,7 @@ _chat = ChatSchema()
 @returns(replies.TOKENS)
 def tokenize() -> Response:
     """A text's token ids."""
-    fields = _tokenize.read(read_json())
+    fields = _tokenize.read(read_json(lambda _: ("content",)))
     inference = services().inference
     ids = inference.tokenize(
         inference.choose(fields.get("model")),
@@ -59,4 +59,4 @@ def detokenize() -> Response:
 @returns(replies.PROMPT)
 def apply_template() -> Response:
     """The prompt that a conversation makes."""
-    return jsonify(prompt=services().inference.render(generation_request(_chat.read(read_json()))))
+    return jsonify(prompt=services().inference.render(generation_request(_chat.read(read_json(last_turn)))))

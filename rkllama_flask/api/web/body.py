@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -17,13 +17,18 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.half_characters import has_halves, whole
 from rkllama_flask.api.web.streaming import ClientGone
+from rkllama_flask.api.web.unread import Path
 from rkllama_flask.errors import InvalidRequest, PayloadTooLarge, RequestTimedOut
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+Asked = Callable[[Mapping[str, Any]], Path]
+"""Where a body has what is asked now; nowhere is the empty path."""
 
 MAX_DEPTH = 100
 """Levels of nesting. Beyond, the recursion of what works on a body later (templates, schemas) would be the limit."""
@@ -44,13 +49,13 @@ _BLOCK = 256 * 1024
 _WINDOW_LOG = 23  # 8 MiB, what RFC 9659 allows a `zstd` content coding to need
 
 
-def read_json() -> dict[str, Any]:
-    """The object in this request's body; empty for an empty body.
+def read_json(asked: Asked | None = None) -> dict[str, Any]:
+    """The object in this request's body; empty for an empty body. `asked` is as in `parse_object`.
 
     Raises PayloadTooLarge over the limit of the settings (as sent and as decompressed), RequestTimedOut when the
     body stops coming, ClientGone when it breaks off, InvalidRequest for all that is not one sound JSON object.
     """
-    return parse_object(read_bytes())
+    return parse_object(read_bytes(), asked)
 
 
 def read_bytes() -> bytes:
@@ -59,11 +64,12 @@ def read_bytes() -> bytes:
     return _decompress(_receive(limit), request.headers.get("Content-Encoding", ""), limit)
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes, asked: Asked | None = None) -> dict[str, Any]:
     """The JSON object in `raw`; nothing in it can surprise a later reader.
 
-    Refused as InvalidRequest: invalid UTF-8, lone surrogates, repeated keys, NaN and infinities, nesting deeper than
-    MAX_DEPTH, and values that are no object.
+    Refused as InvalidRequest: invalid UTF-8, repeated keys, NaN and infinities, nesting deeper than MAX_DEPTH, and
+    values that are no object. Half of a surrogate pair becomes U+FFFD; it is refused in a name, in a key, and where
+    `asked` says that the body has what is asked now.
     """
     if not raw.strip():
         return {}
@@ -88,7 +94,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest("The request body must be a JSON object.")
     _check_depth(value)
     if b"\\ud" in raw or b"\\uD" in raw:
-        _check_surrogates(value)
+        return whole(value, asked(value) if asked else ()) if has_halves(value) else value
     return value
 
 
@@ -261,13 +267,6 @@ def _check_depth(value: dict[str, Any]) -> None:
         if not level:
             return
     raise _too_deep()
-
-
-def _check_surrogates(value: dict[str, Any]) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("The request body holds half of a surrogate pair (\\ud800 to \\udfff).") from error
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -540,14 +540,6 @@ def test_fields_that_change_nothing_are_taken_without_a_word(api: Api) -> None:
         ({"messages": [{"role": "user", "content": ["Hi"]}]}, "messages.0.content.0"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages.0.content.0.type"),
-        (
-            {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
-            "messages.0.tool_calls.0.function.arguments",
-        ),
-        (
-            {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[]"}}]}]},
-            "messages.0.tool_calls.0.function.arguments",
-        ),
         ({"model": 5}, "model"),
         ({"stream": "yes"}, "stream"),
         ({"temperature": "hot"}, "temperature"),

@@ -1,18 +1,24 @@
 """The fields of Anthropic's requests that can be more than one type, each read into one."""
 
+import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from marshmallow import ValidationError, fields
 
+from rkllama_flask.api.web.half_characters import whole_json
+from rkllama_flask.api.web.unread import Path, Told, Unread, last, placed, stand_in
 from rkllama_flask.generation.request import JsonFormat
+
+T = TypeVar("T")
 
 
 class TextBlock(NamedTuple):
-    """Text, also that of a document or of a search result."""
+    """Text, also that of a document or of a search result; empty for a block that is left out."""
 
     text: str
+    unread: tuple[Unread, ...] = ()
 
 
 class ThinkingBlock(NamedTuple):
@@ -22,19 +28,20 @@ class ThinkingBlock(NamedTuple):
 
 
 class ToolUseBlock(NamedTuple):
-    """A call the model made."""
+    """A call the model made. Its arguments are the JSON text of an object, unless they were damaged on their way."""
 
-    id: str
+    id: str | None
     name: str
-    input: Mapping[str, Any]
+    arguments: str
 
 
 class ToolResultBlock(NamedTuple):
     """What a call gave; `failed` as the client says."""
 
-    call_id: str
+    call_id: str | None
     text: str
     failed: bool
+    unread: tuple[Unread, ...] = ()
 
 
 Block = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock
@@ -43,7 +50,7 @@ _BILLING_STAMP = re.compile(r"\A(x-anthropic-billing-header:[^\n]*\bcch=)[0-9a-f
 
 
 class Content(fields.Field[tuple[Block, ...]]):
-    """A message's content: a string, or a list of blocks. Blocks of a kind that isn't known are left out."""
+    """A message's content: a string, or a list of blocks."""
 
     def _deserialize(
         self,
@@ -53,19 +60,20 @@ class Content(fields.Field[tuple[Block, ...]]):
         **_: Any,
     ) -> tuple[Block, ...]:
         role = data.get("role") if data else None
-        found = _each(value, lambda block: _block(block, role))
+        found = _each(value, lambda block, index: _block(block, index, role))
         return (TextBlock(found),) if isinstance(found, str) else tuple(found)
 
 
-class SystemPrompt(fields.Field[str]):
+class SystemPrompt(fields.Field[Told]):
     """A string, or a list of text blocks.
 
     Coding clients begin it with a billing line whose stamp changes with each request. It is made one and the same, so
     that the prompt's prefix can be reused.
     """
 
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
-        return _BILLING_STAMP.sub(r"\g<1>00000", _text_of(value))
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> Told:
+        told = _text_of(value)
+        return told._replace(text=_BILLING_STAMP.sub(r"\g<1>00000", told.text))
 
 
 class OutputFormat(fields.Field[JsonFormat]):
@@ -81,8 +89,32 @@ class OutputFormat(fields.Field[JsonFormat]):
         return JsonFormat(value["schema"])
 
 
-def _each(value: Any, read: Callable[[Mapping[str, Any]], Any]) -> str | list[Any]:
-    """A string as it is; of a list what `read` makes of its blocks, without None."""
+def is_users(message: Mapping[str, Any]) -> bool:
+    """Whether a message is a user's own, in a body or checked.
+
+    One that carries results is the client program's, with all that it puts beside them: nobody could take it back.
+    """
+    content = message.get("content")
+    return message.get("role") == "user" and not any(
+        isinstance(block, ToolResultBlock) or (isinstance(block, Mapping) and block.get("type") == "tool_result")
+        for block in (content if isinstance(content, list | tuple) else ())
+    )
+
+
+def last_turn(body: Mapping[str, Any]) -> Path:
+    """Where the body has the last turn of its user's own."""
+    messages = body.get("messages")
+    index = last(messages, is_users) if isinstance(messages, list) else None
+    return () if index is None else ("messages", index)
+
+
+def unread_in(blocks: Iterable[Block]) -> Iterator[Unread]:
+    """What was left out of blocks, or is a line of text now."""
+    return (one for block in blocks if isinstance(block, TextBlock | ToolResultBlock) for one in block.unread)
+
+
+def _each(value: Any, read: Callable[[Mapping[str, Any], int], T]) -> str | list[T]:
+    """A string as it is; of a list what `read` makes of its blocks."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
@@ -92,13 +124,13 @@ def _each(value: Any, read: Callable[[Mapping[str, Any]], Any]) -> str | list[An
         if not isinstance(block, Mapping) or not isinstance(block.get("type"), str):
             raise ValidationError({index: ["must be an object with a type"]})
         try:
-            found.append(read(block))
+            found.append(read(block, index))
         except ValidationError as error:
             raise ValidationError({index: error.messages}) from error
-    return [one for one in found if one is not None]
+    return found
 
 
-def _block(block: Mapping[str, Any], role: Any) -> Block | None:
+def _block(block: Mapping[str, Any], index: int, role: Any) -> Block:
     kind = block["type"]
     if kind in ("thinking", "tool_use") and role != "assistant":
         raise ValidationError({"type": [f"must not be '{kind}': that belongs to the assistant"]})
@@ -108,58 +140,73 @@ def _block(block: Mapping[str, Any], role: Any) -> Block | None:
         case "thinking":
             return ThinkingBlock(_string(block, "thinking"))
         case "tool_use":
-            if not isinstance(block.get("input"), Mapping):
-                raise ValidationError({"input": ["must be an object"]})
-            return ToolUseBlock(_string(block, "id"), _string(block, "name", least=1), block["input"])
+            return ToolUseBlock(_id(block, "id"), _string(block, "name", least=1), _arguments(block.get("input")))
         case "tool_result":
-            result = _inside(block, "content") if block.get("content") is not None else ""
-            return ToolResultBlock(_string(block, "tool_use_id"), result, block.get("is_error") is True)
+            text, unread = _inside(block, "content") if block.get("content") is not None else Told()
+            failed = block.get("is_error") is True
+            return ToolResultBlock(_id(block, "tool_use_id"), text, failed, placed(unread, index))
         case _:
-            text = _block_text(block)
-            return None if text is None else TextBlock(text)
+            return TextBlock(*_block_text(block, index))
 
 
-def _block_text(block: Mapping[str, Any]) -> str | None:
+def _arguments(value: Any) -> str:
+    if isinstance(value, str):
+        return whole_json(value)
+    return json.dumps({} if value is None else value, ensure_ascii=False)
+
+
+def _block_text(block: Mapping[str, Any], index: int) -> Told:
     match block["type"]:
         case "text":
-            return _string(block, "text")
+            return Told(_string(block, "text"))
         case "image":
-            raise ValidationError("is an image, but the models here read only text")
+            return stand_in("an image", index)
         case "document":
-            return _joined(block.get("title"), block.get("context"), _document_text(block.get("source")))
+            source = _document_text(block.get("source"))
+            return _together(block.get("title"), block.get("context"), source.under(index))
         case "search_result":
-            return _joined(block.get("title"), block.get("source"), _inside(block, "content"))
+            content = _inside(block, "content")
+            return _together(block.get("title"), block.get("source"), content.under(index))
+        case "redacted_thinking":
+            return Told()
         case _:
-            return None
+            return Told(unread=(Unread((index,)),))
 
 
-def _document_text(source: Any) -> str:
+def _document_text(source: Any) -> Told:
     match source:
         case {"type": "text", "data": str(data)}:
-            return data
+            return Told(data)
         case {"type": "content"}:
             try:
-                return _inside(source, "content")
+                return _inside(source, "content").under("source")
             except ValidationError as error:
                 raise ValidationError({"source": error.messages}) from error
         case _:
-            raise ValidationError("is a document that is not plain text, but the models here read only text")
+            return stand_in("a document that is not plain text")
 
 
-def _inside(block: Mapping[str, Any], name: str) -> str:
+def _inside(block: Mapping[str, Any], name: str) -> Told:
     try:
-        return _text_of(block.get(name))
+        return _text_of(block.get(name)).under(name)
     except ValidationError as error:
         raise ValidationError({name: error.messages}) from error
 
 
-def _text_of(value: Any) -> str:
+def _text_of(value: Any) -> Told:
     found = _each(value, _block_text)
-    return found if isinstance(found, str) else "\n".join(found)
+    return Told(found) if isinstance(found, str) else _together(*found)
 
 
-def _joined(*parts: Any) -> str:
-    return "\n".join(part for part in parts if part and isinstance(part, str))
+def _together(*parts: Any) -> Told:
+    """Those of the parts that have a text, on lines of their own."""
+    told = [part if isinstance(part, Told) else Told(part) for part in parts if part and isinstance(part, Told | str)]
+    text = "\n".join(part.text for part in told if part.text)
+    return Told(text, tuple(one for part in told for one in part.unread))
+
+
+def _id(block: Mapping[str, Any], name: str) -> str | None:
+    return _string(block, name) if block.get(name) is not None else None
 
 
 def _string(block: Mapping[str, Any], name: str, *, least: int = 0) -> str:

@@ -7,6 +7,7 @@ from flask import Response, jsonify
 
 from rkllama_flask.api.anthropic.content import ContentBlocks, assemble
 from rkllama_flask.api.anthropic.errors import ThreadUnsupported
+from rkllama_flask.api.anthropic.fields import last_turn
 from rkllama_flask.api.anthropic.framing import Head, MessageEvents
 from rkllama_flask.api.anthropic.neutral import (
     format_of,
@@ -35,7 +36,7 @@ _count = CountSchema()
 @returns(replies.MESSAGE, stream=replies.MESSAGE_EVENTS)
 def create_message() -> Response:
     """Answer a conversation, streamed or whole."""
-    body = read_json()
+    body = read_json(last_turn)
     fields = _messages.read(body)
     if fields.get("thread"):
         raise ThreadUnsupported
@@ -61,7 +62,9 @@ def create_message() -> Response:
 @returns(replies.COUNT)
 def count_tokens() -> Response:
     """The tokens of the prompt that a conversation makes. Raises UnsupportedRequest where they can't be counted."""
-    return jsonify(input_tokens=services().inference.count_tokens(generation_request(_count.read(read_json()))))
+    return jsonify(
+        input_tokens=services().inference.count_tokens(generation_request(_count.read(read_json(last_turn))))
+    )
 
 
 def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:

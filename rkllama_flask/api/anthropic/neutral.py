@@ -1,13 +1,20 @@
 """From a checked Anthropic body to words that belong to no API."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from rkllama_flask.api.anthropic.fields import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from rkllama_flask.api.anthropic.fields import (
+    Block,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    unread_in,
+)
 from rkllama_flask.api.web.context import services
+from rkllama_flask.api.web.unread import Told, Unread, dotted, placed
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import GenerationRequest, JsonFormat, Message, Tool, ToolCall, ToolChoice
 from rkllama_flask.sampling import Sampling
@@ -17,7 +24,8 @@ _MODES = {"auto": "auto", "any": "required", "tool": "named", "none": "none"}
 
 def messages_of(fields: Mapping[str, Any]) -> tuple[Message, ...]:
     """The conversation. A tool's results are messages of their own, and messages of one role in a row are one turn."""
-    parts = [Message("system", fields["system"])] if fields.get("system") else []
+    system = fields.get("system", Told()).text
+    parts = [Message("system", system)] if system else []
     called: dict[str, str] = {}
     for checked in fields["messages"]:
         parts += _parts_of(checked["role"], checked["content"], called)
@@ -30,16 +38,16 @@ def messages_of(fields: Mapping[str, Any]) -> tuple[Message, ...]:
 
 def _parts_of(role: Any, blocks: Sequence[Block], called: dict[str, str]) -> Iterator[Message]:
     """The results in a user's message come before its text, as they answer the turn before it."""
-    text = "\n".join(block.text for block in blocks if isinstance(block, TextBlock))
+    text = "\n".join(block.text for block in blocks if isinstance(block, TextBlock) and block.text)
     uses = [block for block in blocks if isinstance(block, ToolUseBlock)]
     results = [block for block in blocks if isinstance(block, ToolResultBlock)]
     thoughts = "\n".join(block.text for block in blocks if isinstance(block, ThinkingBlock))
-    called |= {use.id: use.name for use in uses}
+    called |= {use.id: use.name for use in uses if use.id}
     for result in results:
         content = f"Error: {result.text}" if result.failed else result.text
-        yield Message("tool", content, tool_call_id=result.call_id, name=called.get(result.call_id))
+        yield Message("tool", content, tool_call_id=result.call_id, name=called.get(result.call_id or ""))
     if text or not results:
-        calls = tuple(ToolCall(use.name, json.dumps(use.input, ensure_ascii=False), use.id) for use in uses)
+        calls = tuple(ToolCall(use.name, use.arguments, use.id) for use in uses)
         yield Message(role, text, reasoning=thoughts or None, tool_calls=calls)
 
 
@@ -109,4 +117,10 @@ def unapplied_of(fields: Mapping[str, Any], request: GenerationRequest) -> tuple
         names.append("thinking.budget_tokens")
     if fields.get("top_k", 1) <= 0:
         names.append("top_k")
-    return tuple(names)
+    return (*names, *dotted(_unread(fields)))
+
+
+def _unread(fields: Mapping[str, Any]) -> Iterator[Unread]:
+    yield from placed(fields.get("system", Told()).unread, "system")
+    for index, message in enumerate(fields["messages"]):
+        yield from placed(unread_in(message["content"]), "messages", index, "content")

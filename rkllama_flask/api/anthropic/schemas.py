@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import ValidationError, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
-from rkllama_flask.api.anthropic.fields import Content, OutputFormat, SystemPrompt
+from rkllama_flask.api.anthropic.fields import Content, OutputFormat, SystemPrompt, is_users, unread_in
 from rkllama_flask.api.web.schema import (
     Boolean,
     EitherOf,
@@ -22,6 +22,7 @@ from rkllama_flask.api.web.schema import (
     String,
     Unapplied,
 )
+from rkllama_flask.api.web.unread import last, placed, refuse
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
@@ -94,6 +95,12 @@ class CountSchema(RequestSchema):
     container = Unapplied(EitherOf(String(), Object(), invalid="must be a string or an object"))
     context_management = Unapplied(Object(), neutral=({},))
     mcp_servers = Unapplied(List(Object()), neutral=([],))
+
+    @validates_schema
+    def _check_last_turn(self, data: dict[str, Any], **_: Any) -> None:
+        index = last(data.get("messages", ()), is_users)
+        if index is not None:
+            refuse(placed(unread_in(data["messages"][index]["content"]), "messages", index, "content"))
 
 
 class MessagesSchema(CountSchema):

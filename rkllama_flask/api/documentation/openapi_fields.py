@@ -15,6 +15,7 @@ from rkllama_flask.api.ollama.options import HONOURED, NAMED
 from rkllama_flask.api.openai import fields as openai
 from rkllama_flask.api.openai import responses_input as responses
 from rkllama_flask.api.openai import responses_items
+from rkllama_flask.api.web import ollama_fields
 from rkllama_flask.api.web.schema import Boolean, EitherOf, StringOrList, Unapplied
 
 _STRING = {"type": "string"}
@@ -69,11 +70,12 @@ _SHAPES: Mapping[type[fields.Field[Any]], Mapping[str, Any]] = {
     },
     anthropic.SystemPrompt: {"anyOf": [_STRING, {"type": "array", "items": _part(text=_STRING)}]},
     anthropic.OutputFormat: _format("json_schema", schema=_OBJECT),
-    ollama.KeepAlive: {
+    ollama_fields.KeepAlive: {
         "description": "Seconds, or a duration such as `5m`; negative: for ever; 0: unload.",
         "type": ["number", "string"],
     },
-    ollama.Think: {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": [*ollama.LEVELS]}]},
+    ollama_fields.Think: {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": [*ollama_fields.LEVELS]}]},
+    ollama.Arguments: {"description": "An object, or its JSON text.", "anyOf": [_OBJECT, _STRING]},
     ollama.Format: {
         "description": "A JSON Schema, `json`, or an empty text for none.",
         "anyOf": [{"type": "string", "enum": ["", "json"]}, _OBJECT],

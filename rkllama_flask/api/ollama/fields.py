@@ -9,43 +9,18 @@ from typing import Any
 
 from marshmallow import fields
 
-from rkllama_flask.api.ollama.durations import keep_alive_seconds, parse_duration
 from rkllama_flask.api.ollama.options import Options, read_options
+from rkllama_flask.api.web.half_characters import whole_json
 from rkllama_flask.api.web.schema import MAX_INPUTS, Unapplied
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import JsonFormat
 
-LEVELS = ("high", "medium", "low", "max")
-_LEVELS = '"high", "medium", "low", "max", true, or false'
 
+class Arguments(fields.Field[str]):
+    """An old call's arguments, as JSON text. What is no object is taken too, as text: a client sends what it kept."""
 
-class KeepAlive(fields.Field[float]):
-    """Seconds as a number, or a Go duration; read into seconds, infinite for a negative one."""
-
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise InvalidRequest(f"Unsupported type: '{type(value).__name__}'", param="keep_alive")
-        try:
-            return keep_alive_seconds(parse_duration(value) if isinstance(value, str) else float(value))
-        except OverflowError:
-            return keep_alive_seconds(-1)
-        except ValueError as error:
-            raise InvalidRequest(str(error), param="keep_alive") from error
-
-
-class Think(fields.Field[bool | str]):
-    """Whether to think, or how hard."""
-
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> bool | str:
-        if isinstance(value, bool):
-            return value
-        if not isinstance(value, str):
-            raise InvalidRequest(f"think must be a boolean or string ({_LEVELS})", param="think")
-        if value not in LEVELS:
-            raise InvalidRequest(
-                f"invalid think value: {json.dumps(value, ensure_ascii=False)} (must be {_LEVELS})", param="think"
-            )
-        return value
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
+        return whole_json(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) or "{}"
 
 
 class Format(fields.Field[JsonFormat | None]):

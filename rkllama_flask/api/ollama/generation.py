@@ -11,7 +11,7 @@ from rkllama_flask.api.ollama.details import within_context
 from rkllama_flask.api.ollama.durations import utc_now
 from rkllama_flask.api.ollama.framing import AnswerLines, Fields, Shape, chat_shape, generate_shape
 from rkllama_flask.api.ollama.names import find_model, full_name, quoted, required
-from rkllama_flask.api.ollama.neutral import messages_of, tools_of
+from rkllama_flask.api.ollama.neutral import asks_with_images, messages_of, tools_of, unapplied_images
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.ollama.schemas import AnswerSchema, ChatSchema, GenerateSchema, model_name
 from rkllama_flask.api.ollama.truncation import FittingAnswer, without_beginning, without_oldest_turns
@@ -84,7 +84,8 @@ def chat() -> Response:
     fields = _chat.read_body()
     ask = _ask(_chat, fields, required(model_name(fields)), chat_shape)
     messages = fields["messages"]
-    _require(ask, "chat", tools=bool(fields["tools"]), images=any(message["images"] for message in messages))
+    _require(ask, "chat", tools=bool(fields["tools"]), images=asks_with_images(messages))
+    ask = replace(ask, unapplied=(*ask.unapplied, *unapplied_images(messages)))
     if not messages:
         return _load(ask)
     request = replace(_request(ask), messages=messages_of(messages), tools=tools_of(fields["tools"]))

@@ -1,10 +1,10 @@
 """From a checked Ollama body to words that belong to no API."""
 
-import json
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rkllama_flask.api.web.unread import last, stand_in
 from rkllama_flask.generation.request import Message, Tool, ToolCall
 
 
@@ -19,8 +19,19 @@ def messages_of(checked: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
         calls = tuple(_call(call) for call in one["tool_calls"])
         for call in calls:
             open_calls.add(call)
-        messages.append(Message(one["role"], one["content"], reasoning=one.get("thinking"), tool_calls=calls))
+        messages.append(Message(one["role"], _text(one), reasoning=one.get("thinking"), tool_calls=calls))
     return tuple(messages)
+
+
+def asks_with_images(checked: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last turn of the user has pictures, without which it would be answered wrongly."""
+    index = last(checked, lambda one: one["role"] == "user")
+    return index is not None and bool(checked[index]["images"])
+
+
+def unapplied_images(checked: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The pictures that `messages_of` had to put a line of text for, by dotted path."""
+    return tuple(f"messages.{index}.images" for index, one in enumerate(checked) if one["images"])
 
 
 def tools_of(checked: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
@@ -29,9 +40,18 @@ def tools_of(checked: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
     return tuple(Tool(f["name"], f["description"], f["parameters"]) for f in functions)
 
 
+def _text(one: Mapping[str, Any]) -> str:
+    content: str = one["content"]
+    if not one["images"]:
+        return content
+    count = len(one["images"])
+    line = stand_in("an image" if count == 1 else f"{count} images").text
+    return f"{content}\n{line}" if content else line
+
+
 def _call(checked: Mapping[str, Any]) -> ToolCall:
     function = checked["function"]
-    return ToolCall(function["name"], json.dumps(function["arguments"], ensure_ascii=False), checked.get("id"))
+    return ToolCall(function["name"], function["arguments"], checked.get("id"))
 
 
 class _OpenCalls:
@@ -69,7 +89,7 @@ def _result(one: Mapping[str, Any], open_calls: _OpenCalls) -> Message:
     call = open_calls.take(wanted_id, wanted_name)
     return Message(
         "tool",
-        one["content"],
+        _text(one),
         tool_call_id=wanted_id or (call.id if call else None),
         name=wanted_name or (call.name if call else None),
     )

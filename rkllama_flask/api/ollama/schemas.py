@@ -8,18 +8,10 @@ from typing import Any
 
 from marshmallow import pre_load
 
-from rkllama_flask.api.ollama.fields import (
-    ContextField,
-    Format,
-    Inputs,
-    KeepAlive,
-    OptionsField,
-    Role,
-    Think,
-    TopLogprobs,
-)
+from rkllama_flask.api.ollama.fields import Arguments, ContextField, Format, Inputs, OptionsField, Role, TopLogprobs
 from rkllama_flask.api.ollama.options import Options
 from rkllama_flask.api.web.body import parse_object, read_bytes
+from rkllama_flask.api.web.ollama_fields import KeepAlive, Think
 from rkllama_flask.api.web.schema import (
     Boolean,
     Integer,
@@ -64,7 +56,7 @@ def model_name(fields: Mapping[str, Any]) -> str:
 
 class CalledFunctionSchema(OllamaSchema):
     name = String(required=True)
-    arguments = Object(load_default=dict)
+    arguments = Arguments(load_default="{}")
 
 
 class ToolCallSchema(OllamaSchema):

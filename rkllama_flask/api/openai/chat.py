@@ -83,6 +83,7 @@ def generation_request(fields: Mapping[str, Any]) -> GenerationRequest:
         sampling=sampling_of(fields),
         max_tokens=limit_of(fields),
         stop=tuple(text for text in fields["stop"] if text),
+        keep_alive=fields.get("keep_alive"),
         use_cache=fields.get("use_cache"),
         client=client_name(),
     )

@@ -7,7 +7,7 @@ from flask import Response, jsonify
 
 from rkllama_flask.api.openai.choices import Choice, Choices, assemble, total_usage
 from rkllama_flask.api.openai.errors import naming
-from rkllama_flask.api.openai.fields import Prompt
+from rkllama_flask.api.openai.fields import Prompt, token_ids_header
 from rkllama_flask.api.openai.framing import Head, TextChunks
 from rkllama_flask.api.openai.neutral import limit_of, sampling_of, unapplied_sampling
 from rkllama_flask.api.openai.schemas import CompletionSchema
@@ -31,7 +31,9 @@ def create_completion() -> Response:
     body = read_json(lambda _: ("prompt",))
     fields = _schema.read(body)
     with naming({"messages": "prompt"}):
-        return _complete(fields, (*_schema.unapplied(body), *unapplied_sampling(fields)))
+        response = _complete(fields, (*_schema.unapplied(body), *unapplied_sampling(fields)))
+    response.headers.update(token_ids_header("prompt", fields["prompt"]))
+    return response
 
 
 def _complete(fields: Mapping[str, Any], unapplied: tuple[str, ...]) -> Response:
@@ -67,6 +69,7 @@ def _request(model: Model, prompt: Prompt, fields: Mapping[str, Any]) -> Generat
         sampling=sampling_of(fields),
         max_tokens=limit_of(fields),
         stop=tuple(text for text in fields["stop"] if text),
+        keep_alive=fields.get("keep_alive"),
         use_cache=fields.get("use_cache"),
         client=client_name(),
     )

@@ -181,5 +181,11 @@ class Prompts(fields.Field[tuple[Prompt, ...]]):
         raise self.make_error("invalid")
 
 
+def token_ids_header(field: str, prompts: tuple[Prompt, ...]) -> dict[str, str]:
+    """The header that says whose token ids they were taken for, as nothing tells whose they are; none for texts."""
+    taken = any(not isinstance(prompt, str) for prompt in prompts)
+    return {"X-Token-Ids": f"{field} (taken as the model's own)"} if taken else {}
+
+
 def _are_ids(items: list[Any]) -> bool:
     return all(type(item) is int and 0 <= item < 2**31 for item in items)

@@ -7,7 +7,7 @@ from typing import Any
 from rkllama_flask.api.openai.fields import Choice
 from rkllama_flask.api.openai.schemas import CALLABLE
 from rkllama_flask.api.web.context import services
-from rkllama_flask.api.web.unread import Told, names, placed
+from rkllama_flask.api.web.unread import Told, dotted, placed
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import GenerationRequest, Message, Tool, ToolCall, ToolChoice
 from rkllama_flask.sampling import Sampling
@@ -71,7 +71,7 @@ def unapplied_messages(checked: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     found: list[str] = []
     for index, one in enumerate(checked):
         if "content" in one:
-            found += names(placed(one["content"].unread, "messages", index, "content"))
+            found += dotted(placed(one["content"].unread, "messages", index, "content"))
         found += [
             f"messages.{index}.tool_calls.{at}"
             for at, call in enumerate(one.get("tool_calls", ()))
@@ -110,6 +110,7 @@ def unapplied_thinking(fields: Mapping[str, Any], request: GenerationRequest) ->
     if not request.thinking or "thinking" in services().inference.capabilities(request.model):
         return ()
     asked = {
+        "think": fields.get("think"),
         "reasoning.effort": fields.get("reasoning", {}).get("effort"),
         "reasoning_effort": fields.get("reasoning_effort"),
         "enable_thinking": fields.get("enable_thinking"),
@@ -145,6 +146,7 @@ def limit_of(fields: Mapping[str, Any]) -> int | None:
 def thinking_of(fields: Mapping[str, Any]) -> tuple[bool | str | None, dict[str, Any]]:
     """Whether and how hard to think, and what is left for the chat template. "Not at all" wins, then an effort."""
     arguments = dict(fields["chat_template_kwargs"])
+    think = fields.get("think")
     switches = [fields.get("enable_thinking"), arguments.pop("enable_thinking", None)]
     if not all(switch is None or isinstance(switch, bool) for switch in switches):
         raise InvalidRequest(
@@ -152,6 +154,6 @@ def thinking_of(fields: Mapping[str, Any]) -> tuple[bool | str | None, dict[str,
             param="chat_template_kwargs.enable_thinking",
         )
     effort = fields.get("reasoning", {}).get("effort") or fields.get("reasoning_effort")
-    if False in switches or effort == "none":
+    if think is False or False in switches or effort == "none":
         return False, arguments
-    return effort or (True if True in switches else None), arguments
+    return effort or think or (True if True in switches else None), arguments

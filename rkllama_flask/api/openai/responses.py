@@ -97,6 +97,7 @@ def _request(fields: Mapping[str, Any]) -> GenerationRequest:
         format=fields["text"].get("format"),
         sampling=sampling_of(fields),
         max_tokens=limit_of({"max_tokens": fields.get("max_output_tokens")}),
+        keep_alive=fields.get("keep_alive"),
         use_cache=fields.get("use_cache"),
         client=client_name(),
     )

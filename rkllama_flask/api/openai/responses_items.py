@@ -13,7 +13,7 @@ from marshmallow.validate import OneOf
 from rkllama_flask.api.openai.fields import Arguments, Content
 from rkllama_flask.api.openai.schemas import MessageSchema, is_users
 from rkllama_flask.api.web.schema import List, Object, RequestSchema, String
-from rkllama_flask.api.web.unread import Path, Told, joined, last, names, placed, refuse
+from rkllama_flask.api.web.unread import Path, Told, dotted, joined, last, placed, refuse
 
 Turn = dict[str, Any]
 
@@ -137,7 +137,7 @@ def unapplied_items(body: Mapping[str, Any], messages: Sequence[Turn]) -> tuple[
     unread = (one for message in messages if "content" in message for one in message["content"].unread)
     return (
         *(f"input.{index}" for index, kind in enumerate(kinds) if kind not in _SCHEMAS),
-        *names(placed(unread, "input")),
+        *dotted(placed(unread, "input")),
     )
 
 

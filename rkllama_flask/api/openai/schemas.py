@@ -11,6 +11,7 @@ from marshmallow import ValidationError, fields, pre_load, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from rkllama_flask.api.openai.fields import Arguments, Content, FunctionChoice, Prompts, ResponseFormat, ToolChoiceField
+from rkllama_flask.api.web.ollama_fields import KeepAlive, Think
 from rkllama_flask.api.web.schema import (
     Boolean,
     EitherOf,
@@ -131,6 +132,8 @@ class AnswerSchema(RequestSchema):
     stream = Boolean(load_default=False)
     stream_options = Nested(StreamOptionsSchema)
     use_cache = String(validate=_NOT_EMPTY)
+    keep_alive = KeepAlive()
+    think = Think()
 
     temperature = Number(validate=Range(0, 2))
     top_p = Number(validate=Range(0, 1))
@@ -154,6 +157,8 @@ class AnswerSchema(RequestSchema):
     )
     grammar = Unapplied(String(), neutral=("",))
     json_schema = Unapplied(Object(), neutral=({},))
+    num_ctx = Unapplied()
+    options = Unapplied(neutral=({},))
 
 
 def is_users(message: Mapping[str, Any]) -> bool:
@@ -221,6 +226,7 @@ class CompletionSchema(CommonSchema):
     echo = Boolean(load_default=False)
 
     logprobs = Unapplied(Integer(validate=Range(0, 5)))
+    think = Unapplied(Think(), neutral=(False,))  # type: ignore[assignment]
     best_of = Unapplied(Integer(validate=Range(0, 20)), neutral=(0, 1))
 
 
@@ -232,4 +238,8 @@ class EmbeddingSchema(RequestSchema):
     encoding_format = String(load_default="float", validate=OneOf(["float", "base64"]))
     dimensions = Integer(validate=Range(min=1))
     truncate = Boolean(load_default=False)
+    keep_alive = KeepAlive()
     user = String()
+
+    num_ctx = Unapplied()
+    options = Unapplied(neutral=({},))

@@ -124,7 +124,7 @@ def _allow_origin(response: Response) -> Response:
         return response
     response.headers["Access-Control-Allow-Origin"] = origin
     response.headers["Access-Control-Expose-Headers"] = (
-        "x-request-id, request-id, x-should-retry, X-Unapplied-Parameters, Retry-After"
+        "x-request-id, request-id, x-should-retry, X-Unapplied-Parameters, X-Token-Ids, Retry-After"
     )
     response.vary.add("Origin")
     if _is_preflight():

@@ -34,6 +34,7 @@ _HANGS_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 UNAPPLIED_HEADER = "X-Unapplied-Parameters"
+MOST_NAMED = 60
 
 
 class ClientGone(Exception):
@@ -103,8 +104,16 @@ def collect(events: Events[T]) -> list[T]:
 
 
 def unapplied_header(names: tuple[str, ...]) -> dict[str, str]:
-    """The header that names what was asked for and could not be honoured; none when that is nothing."""
-    return {UNAPPLIED_HEADER: ", ".join(dict.fromkeys(names))} if names else {}
+    """The header that names what was asked for and could not be honoured; none when that is nothing.
+
+    Clients don't take headers of any length: of more names the first are told, whole fields before parts of some, and
+    how many more there are.
+    """
+    told = list(dict.fromkeys(names))
+    if len(told) > MOST_NAMED:
+        told.sort(key=lambda name: "." in name)
+        told[MOST_NAMED:] = [f"{len(told) - MOST_NAMED} more"]
+    return {UNAPPLIED_HEADER: ", ".join(told)} if told else {}
 
 
 def client_gone(environ: Mapping[str, Any]) -> bool:

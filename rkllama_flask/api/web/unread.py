@@ -62,8 +62,8 @@ def at(path: Path, sentence: str) -> ValidationError:
     return ValidationError(found)
 
 
-def names(unread: Iterable[Unread]) -> Iterator[str]:
-    """How they are told to the client: dotted paths."""
+def dotted(unread: Iterable[Unread]) -> Iterator[str]:
+    """Their paths as the client is told them."""
     return (".".join(map(str, one.path)) for one in unread)
 
 

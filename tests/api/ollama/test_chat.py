@@ -363,7 +363,7 @@ def test_wrong_values_are_refused_in_ollamas_words(api: OllamaApi, fields: dict[
         {"messages": [{"content": "no role"}]},
         {"messages": [{"role": "robot", "content": "x"}]},
         {"messages": [{"role": "user", "content": ["parts"]}]},
-        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}]},
         {"tools": [{"function": {}}]},
         {"options": []},
         {"options": {"top_p": 2}},

@@ -58,14 +58,14 @@ class Catalog:
         """The model that a client means: its name, with or without `:latest`, or its file's, in any case.
 
         Raises InvalidRequest for what can't be a name, ModelNotFound, and ModelUnusable with the reason where a
-        folder's Modelfile makes no model.
+        folder's Modelfile makes no model, or the first file of a split model is missing.
         """
         shelf = self._current()
         wanted = names.parse(name, param=param)
         found = shelf.index.get(wanted.key)
         if found is not None:
             return shelf.models[found]
-        reason = shelf.broken.get(wanted.key)
+        reason = shelf.broken.get(wanted.key) or shelf.incomplete.get(wanted.key)
         if reason is not None:
             raise ModelUnusable(reason, param=param)
         raise ModelNotFound(name, param=param)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rkllama_flask.catalog.catalog import Catalog
+from rkllama_flask.catalog.model import Modelfile
 from rkllama_flask.catalog.reading import assembly
 from rkllama_flask.catalog.reading.listing import Stamp
 from rkllama_flask.catalog.reading.weights_hash import hash_key, remember_hash
@@ -92,6 +93,38 @@ def test_a_later_part_without_the_first_is_no_model_and_said(models: Path) -> No
     assert warnings == ["big-00002-of-00003.gguf: the first file of this split model is not here"]
 
 
+@pytest.mark.parametrize("asked", ["big", "big-q8_0", "big-00002-of-00003", "big-00002-of-00003.gguf"])
+def test_whoever_asks_for_it_is_told_what_is_missing(models: Path, catalog: Catalog, asked: str) -> None:
+    (models / "Big-Q8_0").mkdir()
+    (models / "Big-Q8_0" / "big-00002-of-00003.gguf").touch()
+    with pytest.raises(ModelUnusable, match="the first file of this split model is not here"):
+        catalog.find(asked)
+
+
+def test_no_number_in_a_files_name_hides_the_other_models(models: Path, catalog: Catalog) -> None:
+    for name in ("a-00001-of-00000.gguf", "b-00000-of-00002.gguf", "c-00003-of-00002.gguf", "good.gguf"):
+        write_llama(models / name)
+    assert listed(catalog) == ["a-00001-of-00000", "good"]
+
+
+@pytest.mark.parametrize("source", ["Tiny-BF16", "tiny", "weights", "weights.rkllm"])
+def test_from_knows_a_model_by_every_name_that_it_answers_to(models: Path, catalog: Catalog, source: str) -> None:
+    (models / "Tiny-BF16").mkdir()
+    (models / "Tiny-BF16" / "weights.rkllm").touch()
+    (models / "Tiny-BF16" / "tokenizer_config.json").write_text("{}")
+    (models / "own").mkdir()
+    (models / "own" / "Modelfile").write_text(f"FROM {source}\n")
+    assert catalog.find("own").path.name == "weights.rkllm"
+
+
+def test_whichever_file_of_a_split_model_is_named_the_first_is_loaded(models: Path, catalog: Catalog) -> None:
+    (models / "own").mkdir()
+    for number in (1, 2):
+        write_llama(models / "own" / f"big-0000{number}-of-00002.gguf")
+    (models / "own" / "Modelfile").write_text("FROM ./big-00002-of-00002.gguf\n")
+    assert catalog.find("own").path.name == "big-00001-of-00002.gguf"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_a_modelfile_is_read_as_editors_write_it(models: Path, catalog: Catalog, encoding: str) -> None:
     (models / "own").mkdir()
@@ -109,6 +142,33 @@ def test_a_modelfile_in_another_encoding_is_refused_and_no_letter_changed(
     text = "FROM ./w.rkllm\nSYSTEM " + ("Привет" if encoding == "cp1251" else "Grüß")
     (models / "own" / "Modelfile").write_bytes(text.encode(encoding))
     with pytest.raises(ModelUnusable, match="line 2: the Modelfile is not written in UTF-8"):
+        catalog.find("own")
+
+
+def test_a_zero_byte_makes_no_other_letters_of_a_text(models: Path, catalog: Catalog) -> None:
+    (models / "own").mkdir()
+    (models / "own" / "w.rkllm").touch()
+    (models / "own" / "Modelfile").write_bytes(b"FROM ./w.rkllm\nSYSTEM You\0 help")
+    with pytest.raises(ModelUnusable, match="line 2: it holds a zero byte"):
+        catalog.find("own")
+
+
+def test_a_folder_made_for_a_newer_ollama_stays_of_use(models: Path) -> None:
+    (models / "own").mkdir()
+    (models / "own" / "w.rkllm").touch()
+    said = 'FROM ./w.rkllm\nDRAFT ./d.gguf\nNOTES """two\nlines"""\nPARAMETER flash_attention 1\nSYSTEM Help.\n'
+    (models / "own" / "Modelfile").write_text(said)
+    warnings: list[str] = []
+    catalog = Catalog(models, on_warning=warnings.append)
+    assert catalog.find("own").modelfile == Modelfile(system="Help.")
+    assert warnings == ["own/Modelfile: DRAFT, NOTES, flash_attention has no effect here"]
+
+
+def test_a_text_that_has_lost_its_quotes_is_no_word(models: Path, catalog: Catalog) -> None:
+    (models / "own").mkdir()
+    (models / "own" / "w.rkllm").touch()
+    (models / "own" / "Modelfile").write_text("FROM ./w.rkllm\nSYSTEM Help.\nNever lie.\n")
+    with pytest.raises(ModelUnusable, match="line 3: 'NEVER' is none of"):
         catalog.find("own")
 
 

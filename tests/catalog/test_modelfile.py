@@ -13,7 +13,17 @@ from rkllama_flask.sampling import Sampling
 
 @pytest.mark.parametrize("lines", ["FROM ./m.gguf\nFROM ./mmproj-m.gguf", "FROM ./mmproj-m.gguf\nFROM ./m.gguf"])
 def test_of_two_from_lines_one_may_be_the_encoder_of_pictures(lines: str) -> None:
-    assert parse(lines) == Written("./m.gguf", unapplied=("FROM ./mmproj-m.gguf",))
+    assert parse(lines) == Written("./m.gguf", unapplied=("FROM",))
+
+
+@pytest.mark.parametrize("name", ["vision-mmproj-f16.gguf", "MMPROJ.gguf", "漢.mmproj.gguf"])
+def test_an_encoder_of_pictures_is_known_by_its_name(name: str) -> None:
+    assert parse(f"FROM ./m.gguf\nFROM ./{name}") == Written("./m.gguf", unapplied=("FROM",))
+
+
+@pytest.mark.parametrize("other", ["./m-00001-of-00002.gguf", "./m-00002-of-00002.gguf"])
+def test_the_files_of_one_model_may_be_named_one_by_one(other: str) -> None:
+    assert parse(f"FROM ./m-00001-of-00002.gguf\nFROM {other}") == Written("./m-00001-of-00002.gguf")
 
 
 def test_two_models_behind_from_are_a_mistake() -> None:

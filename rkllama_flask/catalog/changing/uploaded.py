@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rkllama_flask.catalog.changing.blobs import parse_digest
 from rkllama_flask.catalog.reading import gguf
 from rkllama_flask.catalog.reading.entries import stands_for_itself
 from rkllama_flask.catalog.reading.listing import is_weights
+from rkllama_flask.catalog.reading.names import parts_of
 from rkllama_flask.catalog.reading.side_files import SIDE_FILES
 from rkllama_flask.errors import InvalidRequest
 
@@ -61,7 +62,19 @@ def arrange(files: Mapping[str, Any], adapters: Mapping[str, Any], find: Callabl
             f"a model has one file of weights, or all parts of a split one: {', '.join(file.name for file in weights)}",
             param="files",
         )
+    _check_parts([file.name for file in weights])
     return Uploaded(tuple(sorted(weights, key=lambda file: file.name)), side, loras)
+
+
+def _check_parts(names: Sequence[str]) -> None:
+    """Raises InvalidRequest where a file of a split model is missing, or one is of another."""
+    for name in names:
+        stem, ending = posixpath.splitext(name)
+        missing = [part + ending for part in parts_of(stem) if part + ending not in names]
+        if missing:
+            raise InvalidRequest(
+                f"{name} is one file of a split model, and {missing[0]} is not among them", param="files"
+            )
 
 
 def _found(name: str, digest: Any, find: Callable[[str], Path | None], param: str) -> UploadedFile:

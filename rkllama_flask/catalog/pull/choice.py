@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rkllama_flask.catalog.reading.names import WEIGHT_ENDINGS, Packaging, parts_of, split_part, take_apart
+from rkllama_flask.catalog.reading.names import WEIGHT_ENDINGS, Packaging, is_encoder, parts_of, split_part, take_apart
 from rkllama_flask.errors import PullFailed
 from rkllama_flask.machine.platforms import QUANTIZATIONS, platform_of
 
@@ -98,7 +98,11 @@ def _candidates(files: Iterable[RemoteFile], repo: str) -> list[_Candidate]:
         stem, ending = posixpath.splitext(file.path)
         if ending.lower() not in WEIGHT_ENDINGS or split_part(stem) not in (None, 1):
             continue
-        if file.name.startswith((".", "mmproj")) or re.search(r"(?<![a-z])lora(?![a-z])", file.name.lower()):
+        if (
+            is_encoder(file.name)
+            or file.name.startswith(".")
+            or re.search(r"(?<![a-z])lora(?![a-z])", file.name.lower())
+        ):
             continue
         found.append(_Candidate(file, take_apart(stem.replace("/", "-")).packaging.completed(whole)))
     return found

@@ -29,7 +29,7 @@ class Shelf:
     """Everything that was on disk at one moment.
 
     `index` leads from each key a model can be asked by to its name, `broken` from a name given by hand to why it can't
-    be used, `warnings` are sentences for the operator.
+    be used, `incomplete` from a key to which file is missing, `warnings` are sentences for the operator.
     """
 
     listing: Listing = ()
@@ -37,6 +37,7 @@ class Shelf:
     entries: Mapping[str, Entry] = field(default_factory=dict)
     index: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    incomplete: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -87,7 +88,7 @@ def assemble(
 
     resolved = resolve(listing, models_dir, read)
     warnings += resolved.broken.values()
-    warnings += (f"{path}: the first file of this split model is not here" for path in resolved.strays)
+    warnings += resolved.incomplete.values()
     inside = {
         entry.weights: memory.recall(("weights", entry.weights, entry.stamp), partial(_look_inside, models_dir, entry))
         for entry in resolved.entries
@@ -99,7 +100,8 @@ def assemble(
         for name, entry in named.items()
     }
     memory.forget_unused()
-    return Shelf(listing, made, named, _index(named, pulled), resolved.broken, tuple(dict.fromkeys(warnings)))
+    index = _index(named, pulled)
+    return Shelf(listing, made, named, index, resolved.broken, resolved.incomplete, tuple(dict.fromkeys(warnings)))
 
 
 def _read_modelfile(path: Path) -> Written:
@@ -107,7 +109,7 @@ def _read_modelfile(path: Path) -> Written:
         data = file.read(4 * MAX_CHARACTERS + 1)
     if len(data) > 4 * MAX_CHARACTERS:
         raise ModelfileInvalid(f"the Modelfile is longer than {MAX_CHARACTERS} characters", param="modelfile")
-    return parse(decode(data))
+    return parse(decode(data), lenient=True)
 
 
 def _named(entries: Iterable[Entry], warnings: list[str]) -> dict[str, Entry]:

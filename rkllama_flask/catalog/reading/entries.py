@@ -8,7 +8,7 @@ from pathlib import Path
 from rkllama_flask.catalog.model import Modelfile
 from rkllama_flask.catalog.reading import names
 from rkllama_flask.catalog.reading.listing import Listing, Stamp, is_weights
-from rkllama_flask.catalog.reading.modelfile import Written
+from rkllama_flask.catalog.reading.modelfile import FILE_NAME, Written
 from rkllama_flask.catalog.reading.names import FileName, Name, take_apart
 from rkllama_flask.catalog.reading.side_files import SIDE_FILES, places_of
 
@@ -60,9 +60,27 @@ class Files:
         }
 
     def find(self, path: str, folder: str = "") -> str | None:
-        """The weights file that a Modelfile in `folder` means: beside it, else by its path in the models folder."""
+        """The weights file that a Modelfile in `folder` means: beside it, else by its path in the models folder.
+
+        Whichever file of a split model is named, it is the first by which the model is loaded.
+        """
         places = (self._inside(folder, path), self._inside("", path))
-        return next((place for place in places if place in self.weights), None)
+        found = next((place for place in places if place in self.weights), None)
+        first = found and _first(found)
+        return first if first in self.weights else found
+
+    def called(self, path: str) -> set[str]:
+        """What a weights file may be asked for by, in small letters: its own names, and its folder's.
+
+        A folder with a Modelfile is another model's, and one of several models is nobody's.
+        """
+        folder, file = posixpath.split(path)
+        stem = posixpath.splitext(file)[0]
+        keys = {file.lower(), stem.lower(), take_apart(stem).friendly}
+        alone = folder and FILE_NAME not in self.folders[folder].files and set(self.models_in(folder)) <= {path}
+        if alone:
+            keys |= {given_name(folder).key, take_apart(folder).friendly}
+        return keys
 
     def entry(self, path: str) -> Entry:
         """A weights file as it lies there. In a folder of its own with side files it is named for the folder."""
@@ -111,8 +129,7 @@ class Files:
 
     def strays(self) -> list[str]:
         """Later files of split models whose first file, by which they are loaded, is not there."""
-        firsts = ((path, *posixpath.splitext(path)) for path in self.weights)
-        return [path for path, stem, ending in firsts if names.parts_of(stem)[0] + ending not in self.weights]
+        return [path for path in self.weights if _first(path) not in self.weights]
 
     def only_weights(self, folder: str) -> str | None:
         found = self.models_in(folder)
@@ -143,6 +160,12 @@ def stands_for_itself(path: str) -> bool:
 
 def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _first(path: str) -> str:
+    """The first file of the model that a weights file belongs to."""
+    stem, ending = posixpath.splitext(path)
+    return names.parts_of(stem)[0] + ending
 
 
 def _part(path: str) -> int | None:

@@ -15,6 +15,7 @@ Files made for rkllama, `KEY=VALUE` in the manner of dotenv, are understood as w
 import codecs
 import io
 import math
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,11 +25,12 @@ from typing import Any
 from dotenv.parser import parse_stream
 
 from rkllama_flask.catalog.model import Modelfile
-from rkllama_flask.catalog.reading.names import is_encoder
+from rkllama_flask.catalog.reading.names import is_encoder, parts_of
 from rkllama_flask.catalog.reading.parameters import (
     WITHOUT_EFFECT,
     apply_parameters,
     convert,
+    is_known,
     parameter_lines,
 )
 from rkllama_flask.errors import InvalidRequest
@@ -42,9 +44,8 @@ _WITHOUT_EFFECT = ("RENDERER", "PARSER", "REQUIRES")
 _ROLES = ("system", "user", "assistant")
 _THREE = '"""'
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_LOOK_AT = 4096
-"""Bytes that tell UTF-16 without a mark: every second one is zero."""
 _GO_TEMPLATE = re.compile(r"\{\{-?\s*(?:\.[A-Za-z]|\$|(?:if|range|with|else|end|define|block)\b|\w+\s+[.$])")
+_COMMAND = re.compile(r"[A-Z]{3,20}")
 _KEY_VALUE = re.compile(r"[A-Z][A-Z0-9_]*\s*=")
 _RKLLAMA_PARAMETERS = {"MAX_NEW_TOKENS": "num_predict", "ENABLE_THINKING": "think"} | {
     name.upper(): name
@@ -86,13 +87,18 @@ class _Statement:
 def decode(data: bytes) -> str:
     """The text of a Modelfile as it lies on disk: UTF-8, or UTF-16 as Windows' editors write it.
 
-    Raises ModelfileInvalid for another encoding: whatever it was taken for, letters would change.
+    A file without a mark begins with a letter of a word, or a blank: UTF-16 has a zero beside it. Raises
+    ModelfileInvalid for another encoding: whatever it was taken for, letters would change.
     """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and (zeros := data[:_LOOK_AT].count(0)):
-        encoding = "utf-16-le" if data[1:_LOOK_AT:2].count(0) * 2 > zeros else "utf-16-be"
+    if encoding == "utf-8" and 0 in data[:2]:
+        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
+        if (zero := text.find("\0")) < 0:
+            return text
+        line = text.count("\n", 0, zero) + 1
+        raise ModelfileInvalid(f"line {line}: it holds a zero byte, which no text has", param="modelfile")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ModelfileInvalid(
@@ -100,18 +106,22 @@ def decode(data: bytes) -> str:
         ) from None
 
 
-def parse(text: str) -> Written:
-    """Read a Modelfile. Raises ModelfileInvalid naming the line."""
+def parse(text: str, *, lenient: bool = False) -> Written:
+    """Read a Modelfile. Raises ModelfileInvalid naming the line.
+
+    A `lenient` reader passes over parameters and words with a value that are not known here, and names them: what was
+    made for a newer Ollama stays of use. Words in small letters are none: there a text has lost its quotes.
+    """
     if len(text) > MAX_CHARACTERS:
         raise ModelfileInvalid(f"the Modelfile is longer than {MAX_CHARACTERS} characters", param="modelfile")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     first = next((line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), "")
-    statements = _key_values(text) if _KEY_VALUE.match(first.lstrip()) else _statements(text)
+    statements = _key_values(text) if _KEY_VALUE.match(first.lstrip()) else _statements(text, lenient=lenient)
     written = Written()
     for number, statement in enumerate(statements):
         if number >= MAX_STATEMENTS:
             raise ModelfileInvalid(f"the Modelfile says more than {MAX_STATEMENTS} things", param="modelfile")
-        written = _apply(statement, written)
+        written = _apply(statement, written, lenient=lenient)
     return written
 
 
@@ -169,11 +179,11 @@ def render(source: str | None, modelfile: Modelfile) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _apply(statement: _Statement, written: Written) -> Written:
+def _apply(statement: _Statement, written: Written, *, lenient: bool) -> Written:
     parameter = statement.head.lower()
     if statement.word not in _WORDS:
         return _named(statement.word, written)
-    if statement.word == "PARAMETER" and parameter in WITHOUT_EFFECT:
+    if statement.word == "PARAMETER" and (parameter in WITHOUT_EFFECT or (lenient and not is_known(parameter))):
         return _named(parameter, written)
     try:
         return _with(statement, written)
@@ -210,26 +220,29 @@ def _with(statement: _Statement, written: Written) -> Written:
 
 
 def _from(value: str, written: Written) -> Written:
-    """Files for models that see name two: the model, and the encoder of pictures, which is of no use here yet."""
-    encoders = [source for source in (written.source, value) if source and is_encoder(source)]
-    if written.source is not None and not encoders:
+    """Files for models that see name two: the model, and the encoder of pictures, which is of no use here yet. Files of
+    one split model may be named one by one.
+    """
+    if written.source is None:
+        return replace(written, source=value)
+    if is_encoder(written.source) or is_encoder(value):
+        return _named("FROM", replace(written, source=value) if is_encoder(written.source) else written)
+    if parts_of(posixpath.splitext(value)[0])[0] != parts_of(posixpath.splitext(written.source)[0])[0]:
         raise ValueError(f"a second FROM, {value[:80]}: a model has one")
-    if written.source is None or not is_encoder(value):
-        written = replace(written, source=value)
-    return _named(f"FROM {encoders[0]}", written) if encoders and written.source != encoders[0] else written
+    return written
 
 
-def _statements(text: str) -> Iterator[_Statement]:
+def _statements(text: str, *, lenient: bool = False) -> Iterator[_Statement]:
     """Ollama's syntax: a word, for some a second one, and a value that may be quoted."""
     lines = text.split("\n")
     at = 0
     while at < len(lines):
         start, at = at, at + 1
-        word, value = _split(lines[start])
-        word, head = word.upper(), ""
+        written, value = _split(lines[start])
+        word, head = written.upper(), ""
         if not word or word.startswith("#"):
             continue
-        if word not in (*_WORDS, *_WITHOUT_EFFECT):
+        if word not in (*_WORDS, *_WITHOUT_EFFECT) and not (lenient and value and _COMMAND.fullmatch(written)):
             raise ModelfileInvalid(f"line {at}: '{word[:40]}' is none of {', '.join(_WORDS)}", param="modelfile")
         if word in ("MESSAGE", "PARAMETER"):
             head, value = _split(value)

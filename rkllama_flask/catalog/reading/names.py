@@ -123,7 +123,8 @@ _PATTERNS = {
     "toolkit": r"(?:rkllm|toolkit|rkllm[-_]toolkit)[-_]?v?(\d+\.\d+(?:\.\d+)?(?:b\d)?)",
 }
 _PACKAGING = {key: re.compile(_SEPARATED.format(pattern), re.IGNORECASE) for key, pattern in _PATTERNS.items()}
-_SPLIT_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
+_SPLIT_PART = re.compile(r"-(\d{5})-of-(?!00000$)(\d{5})$")
+_ENCODER = re.compile(r"(?:^|[-_.])mmproj(?=$|[-_.])", re.IGNORECASE)
 _NOISE = re.compile(_SEPARATED.format(r"(?:rkllm|gguf|npu)"), re.IGNORECASE)
 
 
@@ -145,7 +146,7 @@ def take_apart(stem: str) -> FileName:
 
 def is_encoder(path: str) -> bool:
     """Whether a file is called as the encoders of pictures are that come with some models."""
-    return path.replace("\\", "/").rpartition("/")[2].lower().startswith("mmproj")
+    return _ENCODER.search(path.replace("\\", "/").rpartition("/")[2]) is not None
 
 
 def split_part(stem: str) -> int | None:

@@ -58,6 +58,11 @@ _SYNONYMS = {"context": "num_ctx"}
 _SAMPLING = tuple(field.name for field in fields(Sampling))
 
 
+def is_known(name: str) -> bool:
+    """Whether there is a parameter of this name, in small letters."""
+    return name in _RULES or name in _SYNONYMS
+
+
 def convert(name: str, value: Any) -> tuple[str, Any]:
     """The parameter's own name and its value, from text or from JSON; lists for `stop` and `eos`.
 

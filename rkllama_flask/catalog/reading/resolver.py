@@ -1,6 +1,5 @@
 """From a listing to the models it holds, before any name is found for those that weren't given one."""
 
-import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +14,13 @@ from rkllama_flask.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class Resolved:
-    """`broken` says of a name given by hand why its model can't be used. `strays` are files that no model uses."""
+    """`broken` says of a name given by hand why its model can't be used, `incomplete` of each key that leads to a file
+    of a split model that its first file is missing.
+    """
 
     entries: tuple[Entry, ...]
     broken: Mapping[str, str]
-    strays: tuple[str, ...]
+    incomplete: Mapping[str, str]
 
 
 def resolve(listing: Listing, models_dir: Path, read: Callable[[str, Stamp], Written]) -> Resolved:
@@ -46,7 +47,12 @@ def resolve(listing: Listing, models_dir: Path, read: Callable[[str, Stamp], Wri
     used |= {only for folder in broken if (only := files.only_weights(folder))}
     loose = (files.entry(path) for path in files.weights if path not in used and stands_for_itself(path))
     reasons = {given_name(name).key: reason for name, reason in broken.items()}
-    return Resolved((*made.values(), *loose), reasons, tuple(files.strays()))
+    incomplete = {
+        key: f"{path}: the first file of this split model is not here"
+        for path in files.strays()
+        for key in files.called(path)
+    }
+    return Resolved((*made.values(), *loose), reasons, incomplete)
 
 
 def _made(folder: str, files: Files, written: Mapping[str, Written], asked_by: tuple[str, ...]) -> Entry:
@@ -89,8 +95,6 @@ def _base(folder: str, files: Files, written: Mapping[str, Written], asked_by: t
                 raise ValueError(f"FROM {source} leads in a circle")
             return _made(other, files, written, asked_by)
     for path in sorted(files.weights):
-        file = posixpath.basename(path).lower()
-        stem = posixpath.splitext(file)[0]
-        if wanted in (file, stem, take_apart(stem).friendly):
+        if wanted in files.called(path):
             return files.entry(path)
     raise missing

@@ -200,6 +200,11 @@ def test_what_changes_nothing_is_named_wherever_it_is_said(api: OllamaApi) -> No
     assert "low_vram" not in shown["parameters"]
 
 
+def test_a_file_that_no_header_can_name_is_named_by_its_word(api: OllamaApi) -> None:
+    response = create(api, modelfile="FROM tiny\nFROM ./漢-mmproj.gguf")
+    assert response.headers["X-Unapplied-Parameters"] == "FROM"
+
+
 # What needs a registry
 
 

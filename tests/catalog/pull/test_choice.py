@@ -104,7 +104,12 @@ def test_a_missing_part_is_said_before_a_byte_comes(files: tuple[str, ...], sent
         choice(*files)
 
 
+def test_no_part_of_none_is_a_whole_file() -> None:
+    assert chosen("a-00001-of-00000.gguf") == "a-00001-of-00000.gguf"
+
+
 def test_adapters_and_picture_encoders_are_no_models() -> None:
+    assert chosen("a-mmproj-f16.gguf", "a-much-longer-name.gguf") == "a-much-longer-name.gguf"
     assert chosen("mmproj-a-f16.gguf", "a-lora-rk3588.rkllm", "explorations.rkllm") == "explorations.rkllm"
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from marshmallow import ValidationError, fields
 
 from rkllama_flask.api.web.half_characters import whole_json
-from rkllama_flask.api.web.unread import Path, Told, Unread, last, placed, stand_in
+from rkllama_flask.api.web.unread import Path, Told, Unread, place_of_last, placed, stand_in
 from rkllama_flask.generation.request import JsonFormat
 
 T = TypeVar("T")
@@ -103,9 +103,7 @@ def is_users(message: Mapping[str, Any]) -> bool:
 
 def last_turn(body: Mapping[str, Any]) -> Path:
     """Where the body has the last turn of its user's own."""
-    messages = body.get("messages")
-    index = last(messages, is_users) if isinstance(messages, list) else None
-    return () if index is None else ("messages", index)
+    return place_of_last(body, "messages", is_users)
 
 
 def unread_in(blocks: Iterable[Block]) -> Iterator[Unread]:

@@ -16,7 +16,7 @@ from rkllama_flask.api.openai import fields as openai
 from rkllama_flask.api.openai import responses_input as responses
 from rkllama_flask.api.openai import responses_items
 from rkllama_flask.api.web import ollama_fields
-from rkllama_flask.api.web.schema import Boolean, EitherOf, StringOrList, Unapplied
+from rkllama_flask.api.web.schema import Arguments, Boolean, EitherOf, StringOrList, Unapplied
 
 _STRING = {"type": "string"}
 _OBJECT = {"type": "object"}
@@ -45,7 +45,7 @@ _SHAPES: Mapping[type[fields.Field[Any]], Mapping[str, Any]] = {
         "description": "Text, or a list of parts of text.",
         "anyOf": [_STRING, {"type": "array", "items": _part(text=_STRING)}],
     },
-    openai.Arguments: {"type": "string", "contentMediaType": "application/json"},
+    Arguments: {"type": "string", "contentMediaType": "application/json"},
     openai.ToolChoiceField: {
         "anyOf": [{"type": "string", "enum": ["none", "auto", "required"]}, _format("function", "allowed_tools")]
     },

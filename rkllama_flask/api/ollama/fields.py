@@ -10,17 +10,14 @@ from typing import Any
 from marshmallow import fields
 
 from rkllama_flask.api.ollama.options import Options, read_options
-from rkllama_flask.api.web.half_characters import whole_json
+from rkllama_flask.api.web import schema
 from rkllama_flask.api.web.schema import MAX_INPUTS, Unapplied
 from rkllama_flask.errors import InvalidRequest
 from rkllama_flask.generation.request import JsonFormat
 
 
-class Arguments(fields.Field[str]):
-    """An old call's arguments, as JSON text. What is no object is taken too, as text: a client sends what it kept."""
-
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
-        return whole_json(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) or "{}"
+class Arguments(schema.Arguments):
+    """Those that Ollama's own clients keep as an object."""
 
 
 class Format(fields.Field[JsonFormat | None]):

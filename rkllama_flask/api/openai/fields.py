@@ -1,12 +1,10 @@
 """The fields of OpenAI's requests that can be more than one type, each read into one."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from marshmallow import ValidationError, fields
 
-from rkllama_flask.api.web.half_characters import whole_json
 from rkllama_flask.api.web.schema import MAX_INPUTS
 from rkllama_flask.api.web.unread import Told, joined, stand_in
 from rkllama_flask.generation.request import JsonFormat, ToolChoice
@@ -50,13 +48,6 @@ def _part(part: Any, index: int) -> Told:
     if not isinstance(part.get(name), str):
         raise ValidationError({index: {name: ["must be a string"]}})
     return Told(part[name])
-
-
-class Arguments(fields.Field[str]):
-    """An old call's arguments, as text. Models write what is no JSON too, and clients send what they keep of it."""
-
-    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
-        return whole_json(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) or "{}"
 
 
 class Choice(NamedTuple):

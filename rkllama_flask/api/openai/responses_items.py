@@ -10,10 +10,10 @@ from typing import Any
 from marshmallow import ValidationError, fields
 from marshmallow.validate import OneOf
 
-from rkllama_flask.api.openai.fields import Arguments, Content
+from rkllama_flask.api.openai.fields import Content
 from rkllama_flask.api.openai.schemas import MessageSchema, is_users
-from rkllama_flask.api.web.schema import List, Object, RequestSchema, String
-from rkllama_flask.api.web.unread import Path, Told, dotted, joined, last, placed, refuse
+from rkllama_flask.api.web.schema import Arguments, List, Object, RequestSchema, String
+from rkllama_flask.api.web.unread import Path, Told, dotted, joined, last, place_of_last, placed, refuse
 
 Turn = dict[str, Any]
 
@@ -123,11 +123,7 @@ def asking(text: str = "") -> list[Turn]:
 
 def last_turn(body: Mapping[str, Any]) -> Path:
     """Where the body has the last turn of its user."""
-    items = body.get("input")
-    if not isinstance(items, list):
-        return ("input",)
-    index = last(items, is_users)
-    return () if index is None else ("input", index)
+    return place_of_last(body, "input", is_users) if isinstance(body.get("input"), list) else ("input",)
 
 
 def unapplied_items(body: Mapping[str, Any], messages: Sequence[Turn]) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ from typing import Any
 from marshmallow import ValidationError, fields, pre_load, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
-from rkllama_flask.api.openai.fields import Arguments, Content, FunctionChoice, Prompts, ResponseFormat, ToolChoiceField
+from rkllama_flask.api.openai.fields import Content, FunctionChoice, Prompts, ResponseFormat, ToolChoiceField
 from rkllama_flask.api.web.ollama_fields import KeepAlive, Think
 from rkllama_flask.api.web.schema import (
+    Arguments,
     Boolean,
     EitherOf,
     Integer,
@@ -25,7 +26,7 @@ from rkllama_flask.api.web.schema import (
     StringOrList,
     Unapplied,
 )
-from rkllama_flask.api.web.unread import Path, last, placed, refuse
+from rkllama_flask.api.web.unread import Path, last, place_of_last, placed, refuse
 from rkllama_flask.generation.request import UNLIMITED
 
 VERBOSITIES = ("low", "medium", "high")
@@ -168,9 +169,7 @@ def is_users(message: Mapping[str, Any]) -> bool:
 
 def last_turn(body: Mapping[str, Any]) -> Path:
     """Where the body of a chat has the last turn of its user."""
-    messages = body.get("messages")
-    index = last(messages, is_users) if isinstance(messages, list) else None
-    return () if index is None else ("messages", index)
+    return place_of_last(body, "messages", is_users)
 
 
 class CommonSchema(AnswerSchema):

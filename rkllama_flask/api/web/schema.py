@@ -3,6 +3,7 @@
 Field types are JSON's own: no number is read out of a string, and no string, number or null counts as a boolean.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, pre_load
 
+from rkllama_flask.api.web.half_characters import whole_json
 from rkllama_flask.errors import InvalidRequest
 
 _NARROWED = 64
@@ -108,6 +110,13 @@ class Object(fields.Dict):
     """A JSON object that is taken as it is."""
 
     default_error_messages = _texts({"invalid": "must be an object"})
+
+
+class Arguments(fields.Field[str]):
+    """An old call's arguments, as text. Models write what is no JSON too, and clients send what they keep of it."""
+
+    def _deserialize(self, value: Any, *_args: Any, **_kwargs: Any) -> str:
+        return whole_json(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) or "{}"
 
 
 class Nested(fields.Nested):

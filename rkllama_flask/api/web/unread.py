@@ -67,6 +67,13 @@ def dotted(unread: Iterable[Unread]) -> Iterator[str]:
     return (".".join(map(str, one.path)) for one in unread)
 
 
+def place_of_last(body: Mapping[str, Any], field: str, is_users: Callable[[Mapping[str, Any]], bool]) -> Path:
+    """The path of the last turn of a user's own in a list of the body; empty where there is none."""
+    turns = body.get(field)
+    index = last(turns, is_users) if isinstance(turns, list) else None
+    return () if index is None else (field, index)
+
+
 def last(turns: Sequence[Any], is_users: Callable[[Mapping[str, Any]], bool]) -> int | None:
     """Where the last turn of a user's own stands, in a body that nobody has looked at yet or in a checked one."""
     for index in range(len(turns) - 1, -1, -1):

@@ -76,8 +76,8 @@ def _content(model: Model) -> Iterator[str]:
 
 def _parts(path: Path) -> None:
     """Block where a file of a split model is missing: the runtime would only say that it can't load."""
-    parts = parts_of(path.stem)
-    missing = [part + path.suffix for part in parts if not path.with_name(part + path.suffix).is_file()]
+    parts = parts_of(path.name)
+    missing = [part for part in parts if not path.with_name(part).is_file()]
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise _Blocked(

@@ -69,8 +69,7 @@ def arrange(files: Mapping[str, Any], adapters: Mapping[str, Any], find: Callabl
 def _check_parts(names: Sequence[str]) -> None:
     """Raises InvalidRequest where a file of a split model is missing, or one is of another."""
     for name in names:
-        stem, ending = posixpath.splitext(name)
-        missing = [part + ending for part in parts_of(stem) if part + ending not in names]
+        missing = [part for part in parts_of(name) if part not in names]
         if missing:
             raise InvalidRequest(
                 f"{name} is one file of a split model, and {missing[0]} is not among them", param="files"

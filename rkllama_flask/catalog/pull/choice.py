@@ -152,9 +152,8 @@ def _warning(best: _Candidate, platform: str | None) -> str:
 
 def _with_parts(best: _Candidate, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
     """All files of a split model. Raises PullFailed where one is missing: without it none of them is of use."""
-    stem, ending = posixpath.splitext(best.file.path)
     there = {file.path: file for file in files}
-    parts = [part + ending for part in parts_of(stem)]
+    parts = parts_of(best.file.path)
     if missing := [part for part in parts if part not in there]:
         raise PullFailed(
             f"{best.file.name} is one of {len(parts)} files, and the repository lacks {missing[0]}"

@@ -145,8 +145,8 @@ def _index(named: Mapping[str, Entry], pulled: Mapping[str, str]) -> dict[str, s
     for name, entry in by_file:
         index.setdefault(posixpath.basename(entry.weights).lower(), name)
     for name, entry in by_file:
-        stem = posixpath.splitext(posixpath.basename(entry.weights))[0]
-        for key in (stem, parts_of(stem)[0].rpartition("-00001-of-")[0]):
+        file = posixpath.basename(entry.weights)
+        for key in (posixpath.splitext(file)[0], parts_of(file)[0].rpartition("-00001-of-")[0]):
             index.setdefault(key.lower(), name)
     folders = [posixpath.dirname(entry.weights) for _, entry in by_file if not entry.is_alias]
     for name, entry in by_file:

@@ -137,8 +137,7 @@ class Files:
 
     def _parts(self, path: str) -> tuple[str, ...]:
         """The files of this model that are there."""
-        stem, ending = posixpath.splitext(path)
-        return tuple(part for other in names.parts_of(stem) if (part := other + ending) in self.weights)
+        return tuple(part for part in names.parts_of(path) if part in self.weights)
 
     def _inside(self, folder: str, text: str) -> str | None:
         """A path relative to the models folder; None for one that leads out of it."""
@@ -164,8 +163,7 @@ def join(folder: str, name: str) -> str:
 
 def _first(path: str) -> str:
     """The first file of the model that a weights file belongs to."""
-    stem, ending = posixpath.splitext(path)
-    return names.parts_of(stem)[0] + ending
+    return names.parts_of(path)[0]
 
 
 def _part(path: str) -> int | None:

@@ -227,7 +227,8 @@ def _from(value: str, written: Written) -> Written:
         return replace(written, source=value)
     if is_encoder(written.source) or is_encoder(value):
         return _named("FROM", replace(written, source=value) if is_encoder(written.source) else written)
-    if parts_of(posixpath.splitext(value)[0])[0] != parts_of(posixpath.splitext(written.source)[0])[0]:
+    first, other = (posixpath.splitext(parts_of(file)[0])[0] for file in (written.source, value))
+    if first != other:
         raise ValueError(f"a second FROM, {value[:80]}: a model has one")
     return written
 

@@ -4,6 +4,7 @@ A name is `[namespace/]model[:tag]` in the letters that Ollama allows. `foo`, `F
 model. Names are only ever looked up, never used as paths: the one way from a name to a folder is `folder_for`.
 """
 
+import posixpath
 import re
 import unicodedata
 from dataclasses import dataclass, fields
@@ -155,12 +156,13 @@ def split_part(stem: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def parts_of(stem: str) -> tuple[str, ...]:
-    """What the files of a split model are called, without their ending, the first one first; a whole one is alone."""
+def parts_of(path: str) -> tuple[str, ...]:
+    """What the files of the model are called that this one belongs to, the first one first; a whole one is alone."""
+    stem, ending = posixpath.splitext(path)
     match = _SPLIT_PART.search(stem)
     if match is None:
-        return (stem,)
+        return (path,)
     total = int(match.group(2))
     return tuple(
-        f"{stem[: match.start()]}-{number:05}-of-{total:05}" for number in range(1, min(total, MOST_PARTS) + 1)
+        f"{stem[: match.start()]}-{number:05}-of-{total:05}{ending}" for number in range(1, min(total, MOST_PARTS) + 1)
     )

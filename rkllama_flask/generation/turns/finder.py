@@ -57,16 +57,17 @@ def find_form(probes: Probes) -> TurnForm:
     calls = None if turn is None or ONE not in turn else _calls(probes, turn, before, behind)
     if all(mark in text for mark in channels.MARKS):
         return TurnForm(calls, in_channels=True)
-    return TurnForm(calls, reasoning, _content(probes, before, behind, reasoning))
+    return TurnForm(calls, reasoning, _content(turn, before, behind, reasoning))
 
 
 def _calls(probes: Probes, turn: str, before: str, behind: str) -> CallForm | None:
-    found = _object_calls(turn) or _named_calls(turn) or _python_calls(turn)
+    looks = (_object_calls, _named_calls, _python_calls)
+    seen = next(((found, look) for look in looks if (found := look(turn)) is not None), None)
     two = probes.turn(Probe(calls=(_FIRST, _SECOND))) or ""
-    if found is None:
+    if seen is None:
         return _tagged_calls(probes, turn, two, before, behind)
+    found, look = seen
     begin, end = _trimmed(turn[: found.start], turn[found.end :], before, behind)
-    look = next(look for look in (_object_calls, _named_calls, _python_calls) if look(turn))
     between, call = None, found.call
     first, second = look(two), look(two, _SECOND)
     around = _around(turn, found, _FIRST)
@@ -186,7 +187,7 @@ def _tagged_calls(probes: Probes, turn: str, two: str, before: str, behind: str)
         return None
     begin, first, separator, tail = parts
     middle = both[3]
-    key = _last(first, common_end(first, middle))
+    key = first[len(first) - common_end(first, middle) :]
     middle = middle[: len(middle) - len(key)]
     close = middle[: common_start(middle, tail)]
     if not close.strip():
@@ -240,10 +241,6 @@ def _split(text: str, *needles: str) -> list[str] | None:
     return [*parts, text]
 
 
-def _last(text: str, length: int) -> str:
-    return text[len(text) - length :]
-
-
 def _reasoning(probes: Probes, before: str) -> Marks | None:
     turn = probes.turn(Probe(content=TEXT, reasoning=THOUGHT))
     if turn is None or (parts := _split(turn, THOUGHT, TEXT)) is None:
@@ -267,13 +264,11 @@ def _word(mark: str) -> str:
     return "".join(filter(str.isalnum, mark))
 
 
-def _content(probes: Probes, before: str, behind: str, reasoning: Marks | None) -> Marks | None:
+def _content(turn: str | None, before: str, behind: str, reasoning: Marks | None) -> Marks | None:
+    """What stands around text and, as `turn` shows, around no call."""
     rest = before.rpartition(reasoning.close)[2] if reasoning and reasoning.close in before else before
     open_mark = first_mark(rest)
-    if not open_mark:
-        return None
-    turn = probes.turn(Probe(calls=(_FIRST,)))
-    if turn is None:
+    if not open_mark or turn is None:
         return None
     if rest.endswith("\n") and rest.strip().isalnum() and not turn.startswith(rest):
         return Marks(rest, "")  # the name of nobody's function, as Functionary's `all`

@@ -16,9 +16,7 @@ Turn = dict[str, Any]
 class Render(Protocol):
     """Renders messages and tools. Raises whatever the template raises."""
 
-    def __call__(
-        self, messages: Sequence[Turn], tools: Sequence[Turn], *, add_generation_prompt: bool, **variables: Any
-    ) -> str: ...
+    def __call__(self, messages: Sequence[Turn], tools: Sequence[Turn], *, add_generation_prompt: bool) -> str: ...
 
 
 TEXT, THOUGHT = "probetext says", "probethought thinks"
@@ -62,11 +60,7 @@ class Probes:
     @cached_property
     def generation_prompt(self) -> str:
         """What the prompt of an answer ends with, and all before it. Raises what the template raises."""
-        return self.prompt({})
-
-    def prompt(self, variables: Mapping[str, Any]) -> str:
-        """The prompt of an answer, with these variables. Raises what the template raises."""
-        return self._render([_QUESTION], self._tools, add_generation_prompt=True, **variables)
+        return self._render([_QUESTION], self._tools, add_generation_prompt=True)
 
     @cached_property
     def header(self) -> int:

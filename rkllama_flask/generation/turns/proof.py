@@ -14,7 +14,6 @@ from rkllama_flask.generation.output.turn_form import TurnForm
 from rkllama_flask.generation.request import Tool
 from rkllama_flask.generation.turns.finder import find_form
 from rkllama_flask.generation.turns.probes import KEYS, ONE, TEXT, THOUGHT, TWO, Call, Probe, Probes
-from rkllama_flask.generation.turns.thinking import Thinking
 
 _KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
@@ -36,13 +35,12 @@ class Reading(NamedTuple):
     """How a model's turns are read.
 
     `calls`: `found` in the template, read by a `named` way of writing, `unread` for the reason in `why`, or `none`,
-    since the template writes no calls. `thinking` is what it takes as a wish for that.
+    since the template writes no calls.
     """
 
     form: TurnForm
     calls: Literal["found", "named", "unread", "none"]
     why: str = ""
-    thinking: Thinking | None = None
 
     @property
     def told(self) -> dict[str, str]:

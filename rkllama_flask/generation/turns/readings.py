@@ -1,8 +1,7 @@
 """How each template's turns are read: found once, when its model is first used, and kept."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from rkllama_flask.generation.prompt.compiled import compiled
 from rkllama_flask.generation.prompt.probing import probed
@@ -10,7 +9,6 @@ from rkllama_flask.generation.prompt.template_limits import ProbingTime, Templat
 from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.turns.probes import Probes, Turn
 from rkllama_flask.generation.turns.proof import UNREAD, Reading, find_reading
-from rkllama_flask.generation.turns.thinking import Thinking, Value, find_thinking
 
 KEPT = 64
 """Templates whose readings are kept, the last used ones."""
@@ -39,9 +37,7 @@ class TurnReadings:
 def read_template(template: ChatTemplate) -> Reading:
     """Try a template out. All renderings together have the time of one, so that a hostile one can't take more."""
     try:
-        probes = probes_for(template)
-        reading = find_reading(probes)
-        return reading._replace(thinking=_thinking(probes, reading, template))
+        return find_reading(probes_for(template))
     except Exception:  # whatever a template does to say no
         return UNREAD
 
@@ -51,31 +47,12 @@ def probes_for(template: ChatTemplate) -> Probes:
     made, time = compiled(template.source), ProbingTime()
     takes = probed(template.source, with_tools=True)
 
-    def render(messages: Sequence[Turn], tools: Sequence[Turn], **variables: Any) -> str:
+    def render(messages: Sequence[Turn], tools: Sequence[Turn], *, add_generation_prompt: bool) -> str:
         if time.is_over:
             raise TemplateLimit("trying the template out takes too long")
         given = made.variables(messages, tools, tools_as_list=takes.tools_as_list)
         tokens = {"bos_token": template.bos_token, "eos_token": template.eos_token}
         with time.spent():
-            return made.render({**tokens, **given, **variables})
+            return made.render({**tokens, **given, "add_generation_prompt": add_generation_prompt})
 
     return Probes(render)
-
-
-def _thinking(probes: Probes, reading: Reading, template: ChatTemplate) -> Thinking:
-    def prompt(wish: Value | None) -> str | None:
-        try:
-            return probes.prompt(_variables(wish))
-        except Exception:  # a template may refuse a wish
-            return None
-
-    form = reading.form
-    thinks = form.reasoning is not None or form.in_channels or template.supports_thinking
-    return find_thinking(prompt, thinks=thinks)
-
-
-def _variables(wish: Value | None) -> Mapping[str, Any]:
-    if wish is None:
-        return {}
-    variables: dict[str, Any] = {"enable_thinking": bool(wish), "thinking": bool(wish)}
-    return variables if isinstance(wish, bool) else {**variables, "reasoning_effort": wish}

@@ -40,8 +40,12 @@ class StopMatcher:
         return held
 
 
-def overlap(text: str, marker: str) -> int:
-    """How many characters at the end of `text` begin `marker`, which is not complete there."""
+def overlap(text: str, *markers: str) -> int:
+    """The most characters at the end of `text` that begin one of these markers, which is not complete there."""
+    return max((_overlap(text, marker) for marker in markers), default=0)
+
+
+def _overlap(text: str, marker: str) -> int:
     start = text.find(marker[0], max(0, len(text) - len(marker) + 1))
     while start >= 0:
         if marker.startswith(text[start:]):

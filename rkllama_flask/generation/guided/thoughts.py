@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rkllama_flask.generation.guided.slots import Slot
 from rkllama_flask.generation.guided.written import Written
-from rkllama_flask.generation.output.reasoning import TAGS
+from rkllama_flask.generation.output.reasoning import marks_with, prompt_marks_with
 from rkllama_flask.generation.output.turn_form import Marks
 from rkllama_flask.text.stops import overlap
 
@@ -17,9 +17,8 @@ class ThoughtsSlot(Slot):
 
     def __init__(self, written: Written, *, open: bool, found: Marks | None = None) -> None:
         self._written = written
-        self._marks = TAGS if found is None or not found.open else (found, *TAGS)
-        closes = (*((found,) if found else ()), *TAGS[:2]) if open else ()
-        self._closes: Sequence[str] = tuple(marks.close for marks in closes)
+        self._marks = marks_with(found)
+        self._closes: Sequence[str] = tuple(marks.close for marks in prompt_marks_with(found)) if open else ()
         self._held = ""
 
     def feed(self, text: str) -> None:
@@ -32,7 +31,7 @@ class ThoughtsSlot(Slot):
             self._written.say(self._held[:place])
             self._close(close)
             return
-        keep = max(overlap(self._held, close) for close in self._closes)
+        keep = overlap(self._held, *self._closes)
         self._written.say(self._held[: len(self._held) - keep])
         self._held = self._held[len(self._held) - keep :]
 

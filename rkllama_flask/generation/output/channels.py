@@ -86,7 +86,7 @@ class ChannelSplitter:
         while True:
             rest = text.text[text.position :]
             found = min(((at, end) for end in ends if (at := rest.find(end)) >= 0), default=None)
-            upto = found[0] if found else len(rest) - (0 if text.ended else _held_back(rest, ends))
+            upto = found[0] if found else len(rest) - (0 if text.ended else overlap(rest, *ends))
             if upto:
                 self._events.append(kind(rest[:upto]))
             text.position += upto
@@ -101,11 +101,4 @@ class ChannelSplitter:
 
 def _may_begin(held: str) -> bool:
     bare = held.lstrip("\n")
-    return any(
-        bare.startswith(mark) or mark.startswith(bare)
-        for mark in ("<|start|>", "<|channel|>", "assistant", " to=", "to=")
-    )
-
-
-def _held_back(text: str, ends: Sequence[str]) -> int:
-    return max((overlap(text, end) for end in ends), default=0)
+    return any(bare.startswith(mark) or mark.startswith(bare) for mark in _BEGINNINGS)

@@ -1,12 +1,12 @@
 """Reads the calls of a turn that is written in a found form."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rkllama_flask.generation.output.arriving import ArrivingText, CutOff, Reading
 from rkllama_flask.generation.output.lenient_json import BLANK, LenientJson
-from rkllama_flask.generation.output.tool_dialects.calls import CallOutput, CallReader, NotACall
+from rkllama_flask.generation.output.tool_dialects.calls import CallOutput, CallReader, NotACall, discard, properties_of
 from rkllama_flask.generation.output.tool_dialects.values import as_json, is_value, may_be_text
 from rkllama_flask.generation.output.turn_form import CallForm, Marks, NamedCall, ObjectCall, PythonCall, TaggedCall
 from rkllama_flask.generation.request import Tool
@@ -18,8 +18,8 @@ _LONGEST_ID = 128
 
 def opener_of(form: CallForm) -> str | None:
     """What to look for in a running text; None where calls begin with nothing but a bracket."""
-    pieces = form.begin.split()
-    return pieces[0] if pieces and pieces[0].strip("[{(") else None
+    words = form.begin.split()
+    return words[0] if words and words[0].strip("[{(") else None
 
 
 class FormReader:
@@ -105,7 +105,7 @@ class FormReader:
         text = self._text
         text.position += 1
         yield from text.skip(BLANK)
-        name = yield from LenientJson(text, _nowhere).key()
+        name = yield from LenientJson(text, discard).key()
         yield from text.skip(BLANK)
         if name not in self._tools or not (yield from text.literal(":")):
             raise NotACall
@@ -147,8 +147,7 @@ class FormReader:
         if not (yield from self._text.literal("(")):
             raise NotACall
         self._output.start(name)
-        properties = self._tools[name].parameters.get("properties")
-        positional = list(properties) if isinstance(properties, Mapping) else []
+        positional = [*properties_of(self._tools[name])]
         yield from LenientJson(self._text, self._output.write, ends=self._ends).arguments(positional)
         self._output.end()
 
@@ -188,7 +187,7 @@ class FormReader:
 
     def _argument(self, call: TaggedCall, tool: Tool) -> Reading[tuple[str, str]]:
         key = yield from self._key(call)
-        schema = {} if call.quote else _property(tool, key)
+        schema = {} if call.quote else properties_of(tool).get(key)
         value, is_text = "", call.plain_separator is not None
         for separator in (call.separator, call.plain_separator):
             if separator is not None and (yield from self._flex(separator)):
@@ -268,10 +267,6 @@ class FormReader:
         return True
 
 
-def _nowhere(_: str) -> None:
-    pass
-
-
 def _pad(separator: str) -> str:
     """The white space that a separator ends with."""
     return separator[len(separator.rstrip()) :]
@@ -283,8 +278,3 @@ def _inside(value: str, around: Marks) -> str | None:
     if not (value.startswith(around.open) and value.endswith(around.close)):
         return None
     return value[len(around.open) : len(value) - len(around.close)]
-
-
-def _property(tool: Tool, key: str) -> Any:
-    properties = tool.parameters.get("properties")
-    return properties.get(key) if isinstance(properties, Mapping) else None

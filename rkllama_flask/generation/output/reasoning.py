@@ -21,6 +21,17 @@ TAGS = (
 _PROMPT_TAGS = TAGS[:2]
 """Those that chat templates open at the end of the prompt."""
 
+
+def marks_with(found: Marks | None) -> tuple[Marks, ...]:
+    """What may stand around thoughts, the model's own marks first, where it opens them itself."""
+    return (found, *TAGS) if found and found.open else TAGS
+
+
+def prompt_marks_with(found: Marks | None) -> tuple[Marks, ...]:
+    """What may stand around thoughts that the prompt has opened, the model's own marks first."""
+    return (found, *_PROMPT_TAGS) if found else _PROMPT_TAGS
+
+
 _BLANK_LINES = re.compile(r"\A\s*\n")
 
 
@@ -46,8 +57,8 @@ class ReasoningSplitter:
         calls: Callable[[], OnlyCalls] | None = None,
         call_marks: tuple[str, ...] = CALL_MARKS,
     ) -> None:
-        self._marks = (*((found,) if found and found.open else ()), *TAGS)
-        prompt_marks = (*((found,) if found else ()), *_PROMPT_TAGS)
+        self._marks = marks_with(found)
+        prompt_marks = prompt_marks_with(found)
         self._place = _Place.THOUGHTS if open else _Place.BEFORE
         self._closes = tuple(dict.fromkeys(marks.close for marks in prompt_marks))
         self._repeated = tuple(marks.open for marks in prompt_marks if marks.open) if open else ()
@@ -118,7 +129,7 @@ class ReasoningSplitter:
                     return False
         text = self._held
         found = [(place, close) for close in self._closes if (place := text.find(close)) >= 0]
-        end, close = min(found, default=(len(text) - max(overlap(text, tag) for tag in self._closes), ""))
+        end, close = min(found, default=(len(text) - overlap(text, *self._closes), ""))
         if not close and self._calls:
             end = min(end, self._where_calls_begin(self._calls))
         thought = text[:end].rstrip()
@@ -140,7 +151,7 @@ class ReasoningSplitter:
             if self._tried is None:
                 mark = self._call_mark.search(text, start)
                 if mark is None:
-                    return len(text) - max(overlap(text, one) for one in self._call_marks)
+                    return len(text) - overlap(text, *self._call_marks)
                 start, self._tried, self._tried_length = mark.start(), calls(), 0
             if self._tried.feed(text[start + self._tried_length :]):
                 self._tried_length = len(text) - start

@@ -112,7 +112,7 @@ class CallReader:
             elif key == "description" or (bare and key not in _OTHER_KEYS):
                 raise NotACall  # a declaration, or JSON about something else
             else:
-                yield from LenientJson(self._text, _discard, ends=self._ends).value()
+                yield from LenientJson(self._text, discard, ends=self._ends).value()
         if name is None or bare:
             raise NotACall
         self._text.position += character == "}"
@@ -157,7 +157,7 @@ class CallReader:
         yield from self._text.skip(BLANK)
         character = yield from self._text.peek()
         if character == ",":
-            yield from LenientJson(self._text, _discard, ends=self._ends).rest_of_object()
+            yield from LenientJson(self._text, discard, ends=self._ends).rest_of_object()
         elif character == "}":
             self._text.position += 1
         else:
@@ -219,8 +219,7 @@ class CallReader:
 
     def _positional(self, name: str) -> list[str]:
         """The names of arguments that are given without one."""
-        properties = self._tools[name].parameters.get("properties")
-        return list(properties) if isinstance(properties, Mapping) else []
+        return [*properties_of(self._tools[name])]
 
     # <function=name><parameter=key>value</parameter></function>
 
@@ -243,7 +242,7 @@ class CallReader:
             value, end = yield from self._text.until(*_END_OF_PARAMETER)
             if end and end != "</parameter>":
                 self._text.position -= len(end) - 1
-            schema = _property(self._tools[name], key)
+            schema = properties_of(self._tools[name]).get(key)
             self._output.write(f"{written}{json.dumps(key)}: {as_json(_unpadded(value), schema)}")
             written = ", "
             yield from self._text.skip(BLANK)
@@ -253,16 +252,17 @@ class CallReader:
         yield from self._text.literal("</function>")
 
     def _lenient(self, write: Callable[[str], None] | None = None, *more_ends: str) -> LenientJson:
-        return LenientJson(self._text, write or _discard, ends=(*self._ends, *more_ends))
+        return LenientJson(self._text, write or discard, ends=(*self._ends, *more_ends))
 
 
-def _discard(_: str) -> None:
-    pass
+def discard(_: str) -> None:
+    """For what nobody is told."""
 
 
-def _property(tool: Tool, key: str) -> Any:
+def properties_of(tool: Tool) -> Mapping[str, Any]:
+    """The schemas of a function's arguments, by name."""
     properties = tool.parameters.get("properties")
-    return properties.get(key) if isinstance(properties, Mapping) else None
+    return properties if isinstance(properties, Mapping) else {}
 
 
 def _unpadded(value: str) -> str:

@@ -40,7 +40,6 @@ class Filling:
         self._encode = encode
         self._slot: Slot | None = None
         self._before = encode(())[1]
-        self._content, self._length = encode(())
         self._advance()
         if self._slot is None:  # nothing is left to the model; a run tells what the prompt costs
             self._slot = PeekSlot()

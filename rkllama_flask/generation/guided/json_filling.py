@@ -9,7 +9,7 @@ that will do. A choice is decided by what the model says, and where it says none
 
 import json
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from rkllama_flask.errors import AnswerUnfit
@@ -90,14 +90,13 @@ class JsonFilling:
         seen: list[str] = []
         said: list[str] = []
         for count in range(most):
-            if count >= max(array.least, 1) and (only_repeats(said) or not (yield from self._goes_on())):
+            if (yield from self._is_over(count, array.least, said)):
                 break
             start = len(self._written.segments)
             place = self._written.hold() if array.unique else None
             part = array.item(count)
             assert part is not None
-            again = yield from self._item(part, count, array, seen, place, path, depth)
-            if again:
+            if (yield from self._item(part, count, array.least, seen, place, path, depth)):
                 break
             said.append(self._written.since(start).lstrip(", "))
         if most:
@@ -132,11 +131,10 @@ class JsonFilling:
         seen: list[str] = []
         said: list[str] = []
         for count in range(most):
-            if count >= max(entries.least, 1) and (only_repeats(said) or not (yield from self._goes_on())):
+            if (yield from self._is_over(count, entries.least, said)):
                 break
             start, place = len(self._written.segments), self._written.hold()
-            keys = Array((), entries.names, entries.least, None, unique=True)
-            if (yield from self._item(entries.names, count, keys, seen, place, path, depth)):
+            if (yield from self._item(entries.names, count, entries.least, seen, place, path, depth)):
                 break
             self._written.fix(":")
             key = json.loads(seen[-1])
@@ -146,9 +144,9 @@ class JsonFilling:
             self._written.fix("}")
 
     def _item(
-        self, part: Part, count: int, array: Array, seen: list[str], place: int | None, path: str, depth: int
+        self, part: Part, count: int, least: int, seen: list[str], place: int | None, path: str, depth: int
     ) -> Generator[Slot, None, bool]:
-        """Write one item. True: the array ends, because the model would only repeat itself."""
+        """Write one item, or one key. True: there are no more, because the model would only repeat itself."""
         for _ in range(ATTEMPTS):
             yield from self.value(part, ", " if count else "", f"{path}[{count}]", depth + 1)
             if place is None:
@@ -159,10 +157,14 @@ class JsonFilling:
                 self._written.release()
                 return False
             self._written.drop(place)
-            if count >= max(array.least, 1):
+            if count >= max(least, 1):
                 return True
             place = self._written.hold()
         raise AnswerUnfit(f"The model found no {count + 1} different items for {path}.")
+
+    def _is_over(self, count: int, least: int, said: Sequence[str]) -> Generator[Slot, None, bool]:
+        """Whether so many items will do, because the model only repeats itself or wants no other one."""
+        return count >= max(least, 1) and (only_repeats(said) or not (yield from self._goes_on()))
 
     def _goes_on(self) -> Generator[Slot, None, bool]:
         """Whether the model wants another item."""
@@ -206,20 +208,8 @@ class JsonFilling:
         self, members: Sequence[Member], place: int, *, begins: bool = False
     ) -> Generator[Slot, None, int | None]:
         """The index of the member that is written next, None for no more. `begins`: none has been written yet."""
-        required = next((index for index in range(place, len(members)) if members[index].required), None)
-        if place == required or place >= len(members):
-            return required
-        indexes: list[int | None] = [*range(place, len(members) if required is None else required), required]
-        before = "{" if begins else ","
-        texts = [before + _key(members[index].key) for index in indexes if index is not None]
-        if required is None:
-            texts.append("{}" if begins else "}")
-        slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
-        slot.feed(self._written.ahead)
-        if not slot.clear:
-            slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
-            yield slot
-        return indexes[slot.chosen if slot.clear else len(texts) - 1]
+        before, end = ("{", "{}") if begins else (",", "}")
+        return (yield from next_member(self._written, members, place, lambda key: before + _key(key), end))
 
     def _first_key(self, members: Sequence[Member]) -> Generator[Slot, None, tuple[int, str]]:
         """Begin an object with one of these members; its index and key, written up to the colon."""
@@ -305,6 +295,27 @@ class JsonFilling:
         """The values of a required member that has but a few strings."""
         shape = self._shapes.of(member.part) if member and member.required else None
         return shape.texts if isinstance(shape, Options) and all(text[0] == '"' for text in shape.texts) else ()
+
+
+def next_member(
+    written: Written, members: Sequence[Member], place: int, begun: Callable[[str], str], end: str
+) -> Generator[Slot, None, int | None]:
+    """The index of the member from `place` on that is written next, None for no more.
+
+    The model says which, where the schema leaves that open: `begun` is how it begins the member of a key, `end` how it
+    says that there is none.
+    """
+    required = next((index for index in range(place, len(members)) if members[index].required), None)
+    if place == required or place >= len(members):
+        return required
+    indexes: list[int | None] = [*range(place, len(members) if required is None else required), required]
+    texts = [begun(members[index].key) if index is not None else end for index in indexes]
+    slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
+    slot.feed(written.ahead)
+    if not slot.clear:
+        slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
+        yield slot
+    return indexes[slot.chosen if slot.clear else len(texts) - 1]
 
 
 def _own_keys(objects: Sequence[Object]) -> list[str | None]:

@@ -5,12 +5,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rkllama_flask.generation.guided.json_filling import JsonFilling
+from rkllama_flask.generation.guided.json_filling import JsonFilling, next_member
 from rkllama_flask.generation.guided.json_schema import SchemaChecker
 from rkllama_flask.generation.guided.json_shapes import Member, Object, Shapes, String
 from rkllama_flask.generation.guided.json_values import Script
 from rkllama_flask.generation.guided.repetition import RepeatingText
-from rkllama_flask.generation.guided.slots import ChoiceSlot, Slot
+from rkllama_flask.generation.guided.slots import Slot
 from rkllama_flask.generation.guided.written import Written
 from rkllama_flask.generation.output.turn_form import CallForm, PythonCall, TaggedCall
 
@@ -84,20 +84,13 @@ class TaggedArguments:
 
     def _next(self, members: Sequence[Member], place: int, *, first: bool) -> Generator[Slot, None, int | None]:
         """The index of the argument that is written next, None for no more."""
-        required = next((index for index in range(place, len(members)) if members[index].required), None)
-        if place == required or place >= len(members):
-            return required
-        indexes: list[int | None] = [*range(place, len(members) if required is None else required), required]
         before = (self.form.after_name if first else self.form.between) + self.form.key
-        texts = [before + members[index].key + self.form.separator for index in indexes if index is not None]
-        if required is None:
-            texts.append((self.form.alone if first else "") + self.end)
-        slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
-        slot.feed(self.written.ahead)
-        if not slot.clear:
-            slot = ChoiceSlot(texts, otherwise=len(texts) - 1)
-            yield slot
-        return indexes[slot.chosen if slot.clear else len(texts) - 1]
+        end = (self.form.alone if first else "") + self.end
+
+        def begun(key: str) -> str:
+            return before + key + self.form.separator
+
+        return (yield from next_member(self.written, members, place, begun, end))
 
     def _separator(self, shapes: Shapes, member: Member) -> str:
         plain = self.form.plain_separator

@@ -112,7 +112,7 @@ def _with_system_fitted(conversation: Sequence[Turn], takes: Takes, *, system: b
         else:
             found.append(turn)
     _put(found, waiting)
-    return [{key: value for key, value in turn.items() if key != "was_system"} for turn in found]
+    return found
 
 
 def _put(found: list[Turn], waiting: list[Turn]) -> None:

@@ -17,9 +17,9 @@ from rkllama_flask.generation.prompt import builtin_templates
 from rkllama_flask.generation.prompt.templates import ChatTemplate
 from rkllama_flask.generation.request import Message, Tool, ToolCall
 
-STRICT = sorted((Path(__file__).parent / "data" / "strict").glob("*.jinja"))
+OWN = sorted((Path(__file__).parent / "data" / "templates").glob("*.jinja"))
 BUILT_IN = sorted(Path(builtin_templates.__file__).parent.glob("*.jinja"))
-TEMPLATES = {path.stem: path.read_text() for path in (*STRICT, *BUILT_IN)}
+TEMPLATES = {path.stem: path.read_text() for path in (*OWN, *BUILT_IN)}
 TRIED = int(os.environ.get("CONVERSATIONS", "6000")) // len(TEMPLATES)
 """Conversations for each template."""
 

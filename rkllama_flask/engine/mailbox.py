@@ -65,7 +65,7 @@ class GreenletMailbox:
         try:
             if timeout is not None:
                 timer = self._hub.loop.timer(timeout)
-                timer.start(self._switch)
+                timer.start(self._switch, update=True)  # the loop's clock stands while Python works
             self._hub.switch()
         finally:  # also when another greenlet throws into this one
             self._reader = None

@@ -1,5 +1,6 @@
 """Post from a native thread: complete, in order, without polling, and also for readers that stop to read."""
 
+import time
 from collections.abc import Callable
 
 import gevent
@@ -38,13 +39,22 @@ def test_nothing_within_the_time_is_empty(mailbox: Mailbox) -> None:
     assert mailbox.get(10) == "later"
 
 
+def test_work_before_the_wait_does_not_shorten_it(mailbox: Mailbox) -> None:
+    gevent.sleep(0.001)  # the loop has looked at the clock
+    time.sleep(0.3)  # stands for work in which no greenlet runs
+    begun = time.monotonic()
+    with pytest.raises(Empty):
+        mailbox.get(0.2)
+    assert time.monotonic() - begun > 0.15
+
+
 def test_a_reader_that_was_killed_while_it_waited_is_not_woken() -> None:
     mailbox = GreenletMailbox()
     reader = gevent.spawn(mailbox.get, 10)
-    gevent.sleep(0)
+    gevent.sleep(0.001)  # the loop has looked at the clock
     reader.kill()
     natively(lambda: mailbox.put("unread"))
-    gevent.sleep(0)
+    gevent.sleep(0.001)  # the loop has looked at the clock
     assert mailbox.get(10) == "unread"
 
 

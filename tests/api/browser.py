@@ -1,13 +1,14 @@
 """A headless Chromium, and small ways to use a page in it as a person would."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
-from selenium.common.exceptions import TimeoutException, WebDriverException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -62,12 +63,25 @@ class Page:
         return self.until(look, f"{selector} with {text!r}")
 
     def click(self, selector: str, text: str = "") -> None:
-        self.find(selector, text).click()
+        self._do(lambda: self.find(selector, text).click())
 
     def write(self, selector: str, text: str) -> None:
-        field = self.find(selector)
-        field.clear()
-        field.send_keys(text)
+        def write() -> None:
+            field = self.find(selector)
+            field.clear()
+            field.send_keys(text)
+
+        self._do(write)
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Once more where the page has put another element in the place of the one that was found."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return act()
+            except StaleElementReferenceException:
+                if time.monotonic() > end:
+                    raise
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

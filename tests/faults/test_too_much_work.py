@@ -104,17 +104,20 @@ def test_one_client_with_many_requests_does_not_starve_another_with_one(server: 
 def test_a_documents_two_hundred_embeddings_are_all_made_and_nobody_waits_for_them(
     serve: Callable[..., Server],
 ) -> None:
-    server = serve(models={"scripted.rkllm": "prefill_ms=5"})  # a second's work, with MAX_QUEUE as it is
+    server = serve(models={"scripted.rkllm": "prefill_ms=10"})  # two seconds' work, with MAX_QUEUE as it is
     texts = [f"chunk {number} " * 20 for number in range(200)]
-    with ThreadPoolExecutor(len(texts)) as pool:
+    with ThreadPoolExecutor(len(texts) + 1) as pool:
 
         def embed(place: int) -> requests.Response:
             path = "/api/embed" if place % 2 else "/v1/embeddings"
             return server.post(path, {"model": "scripted", "input": texts[place]})
 
-        asked = [pool.submit(embed, place) for place in range(len(texts))]
-        wait_for(lambda: waiting(server) > 100, 10, server)
-        assert send(server, "another", "<<script tokens=1>>").status_code == 200
+        with running(server, 3000):
+            asked = [pool.submit(embed, place) for place in range(len(texts))]
+            wait_for(lambda: waiting(server) == len(texts), 30, server)
+            chats = pool.submit(send, server, "another", "<<script tokens=1>>")
+            wait_for(lambda: waiting(server) == len(texts) + 1, 10, server)
+        assert chats.result().status_code == 200
         assert waiting(server) > 50
         replies = [one.result() for one in asked]
     assert {reply.status_code for reply in replies} == {200}
